@@ -1,0 +1,135 @@
+"""Celery's configuration: queues, worker classes, and every setting that keeps a message from being lost.
+
+A message of ours is a wake-up that carries a shard's number. Losing or doubling it is harmless, since
+the jobs live in Postgres and the sweep wakes a shard that nobody works on. The settings below keep
+that rare. Only direct queues are used, addressed by name: kombu then publishes and restores without
+looking a binding up in Redis, where a missing binding drops the message without an error.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from kombu import Queue
+
+from memlane.config.settings import Settings
+
+
+class QueueName(StrEnum):
+    """The queues."""
+
+    MEMORY = "memory"
+    """Producers' tasks, which carry content."""
+    REMEMBER = "remember"
+    EMBED = "embed"
+    OPTIMIZE = "optimize"
+    MAINTENANCE = "maintenance"
+    """Removal of what was forgotten, and the duties of beat."""
+    SWEEP = "sweep"
+    """Apart, so that a backlog elsewhere cannot keep lost work from being found."""
+
+
+@dataclass(frozen=True)
+class WorkerClass:
+    """A kind of worker process: what it consumes and how long a task may take there.
+
+    The visibility timeout, after which Redis' transport hands a message out again, has to be longer
+    than the time limit, or a running task would be started a second time.
+    """
+
+    name: str
+    queues: tuple[QueueName, ...]
+    time_limit_s: int
+    visibility_s: int
+
+
+WORKER_CLASSES = {
+    c.name: c
+    for c in (
+        WorkerClass("ingest", (QueueName.MEMORY, QueueName.REMEMBER, QueueName.EMBED), 120, 300),
+        WorkerClass("upkeep", (QueueName.OPTIMIZE, QueueName.MAINTENANCE), 3600, 7200),
+        WorkerClass("sweep", (QueueName.SWEEP,), 60, 120),
+    )
+}
+
+ROUTES = {
+    "memory.*": {"queue": QueueName.MEMORY.value},
+    "drain.remember": {"queue": QueueName.REMEMBER.value},
+    "drain.embed": {"queue": QueueName.EMBED.value},
+    "drain.optimize": {"queue": QueueName.OPTIMIZE.value},
+    "drain.forget": {"queue": QueueName.MAINTENANCE.value},
+    "beat.sweep": {"queue": QueueName.SWEEP.value},
+    "beat.*": {"queue": QueueName.MAINTENANCE.value},
+}
+
+
+def celery_config(settings: Settings, worker_class: WorkerClass) -> dict[str, Any]:
+    """The settings of one Celery app; `worker_class` matters for consumers only."""
+    url = settings.broker_url.get_secret_value()
+    amqp = url.startswith(("amqp://", "amqps://", "pyamqp://"))
+    return {
+        "broker_url": url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "broker_connection_timeout": 5,
+        "broker_transport_options": _rabbitmq() if amqp else _redis(worker_class),
+        "task_queues": [_queue(name, amqp) for name in QueueName],
+        "task_default_queue": QueueName.MEMORY.value,
+        "task_create_missing_queues": False,
+        "task_routes": ROUTES,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure": True,
+        "task_acks_on_timeout": True,
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_time_limit": worker_class.time_limit_s,
+        "task_soft_time_limit": worker_class.time_limit_s * 3 // 4,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_consumer": "memlane.workers.consumer:Consumer",
+        "worker_proc_alive_timeout": 60,
+        "worker_max_tasks_per_child": 10_000,
+        "worker_max_memory_per_child": 1_000_000,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        "timezone": "UTC",
+        "beat_max_loop_interval": 1,
+        "beat_scheduler": "celery.beat:Scheduler",
+    }
+
+
+def _queue(name: QueueName, amqp: bool) -> Queue:
+    arguments = {"x-queue-type": "quorum"} if amqp else None
+    return Queue(name.value, routing_key=name.value, queue_arguments=arguments)
+
+
+def _rabbitmq() -> dict[str, Any]:
+    # Without confirms a quorum queue may lose what was published (celery#9149).
+    return {"confirm_publish": True}
+
+
+def _redis(worker_class: WorkerClass) -> dict[str, Any]:
+    return {
+        "visibility_timeout": worker_class.visibility_s,
+        # Each class has its own keys, else the shortest visibility timeout of all would win.
+        "unacked_key": f"unacked.{worker_class.name}",
+        "unacked_index_key": f"unacked_index.{worker_class.name}",
+        "unacked_mutex_key": f"unacked_mutex.{worker_class.name}",
+        "unacked_mutex_expire": 20,  # a killed restorer holds the others up no longer than this
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # Without these a publish on a half-open connection hangs for ever (celery#4296).
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "max_retries": 3,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
+    }

@@ -1,0 +1,187 @@
+"""The one Settings object: every field with its meaning, unit and default; only here the environment is read."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from platformdirs import user_cache_path
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from memlane.contract.limits import BODY_BYTES
+from memlane.errors import Misconfigured
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Profile(StrEnum):
+    """What a deployment is for."""
+
+    DEVELOPMENT = "development"
+    """Readable logs, defaults for everything."""
+    PRODUCTION = "production"
+    """JSON logs; nodes and broker have to be named, the tests' embedder is refused."""
+    TEST = "test"
+    """Short waits."""
+
+
+class EmbedderName(StrEnum):
+    """The embedders that come with memlane."""
+
+    MINILM = "minilm"
+    OPENAI = "openai"
+    HASH = "hash"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, from the environment as MEMLANE_<FIELD> or from the caller."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMLANE_", extra="ignore", frozen=True)
+
+    profile: Profile = Profile.DEVELOPMENT
+
+    # --- where things are -------------------------------------------------------------------
+    nodes: dict[str, SecretStr] = Field(default_factory=dict)
+    """Postgres nodes: name to libpq URI, as JSON. A URI may name several hosts (a primary and its standbys)."""
+    control_node: str | None = None
+    """The node that holds the control schema; the first one unless set."""
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Celery's broker: redis://, rediss://, sentinel:// or amqp://."""
+    redis_url: SecretStr | None = None
+    """Redis for wake-up marks; the broker when that is a Redis, else none."""
+    shard_count: Annotated[int, Field(ge=1, le=256)] = 8
+    """Logical shards; fixed when the cluster is created."""
+
+    # --- embedding --------------------------------------------------------------------------
+    embedder: EmbedderName = EmbedderName.MINILM
+    """Who makes the vectors."""
+    openai_base_url: str | None = None
+    """An OpenAI-compatible endpoint; OpenAI's own unless set."""
+    openai_api_key: SecretStr = SecretStr("none")
+    """The key for that endpoint."""
+    openai_model: str = "text-embedding-3-small"
+    """The model asked for."""
+    openai_dims: Annotated[int, Field(ge=1, le=4000)] = 1536
+    """Dimensions of its vectors (pgvector's halfvec indexes up to 4,000)."""
+    openai_send_dims: bool = False
+    """Whether the endpoint is asked for that many dimensions, or has them by nature."""
+    embed_timeout_s: Seconds = 30.0
+    """Longest time for one request to the provider."""
+    embed_texts: Count = 256
+    """Most texts in one request to the provider (OpenAI's limit is 2,048)."""
+    embed_chars: Count = 400_000
+    """Most characters in one request; OpenAI's limit is 300,000 tokens."""
+    minilm_dir: Path | None = None
+    """Where the weights of minilm are; looked for in the installed package, then in the cache, unless set."""
+    minilm_threads: Count = 1
+    """Threads of one embedding process; processes are the better way to use cores."""
+    model_cache: Path = Field(default_factory=lambda: user_cache_path("memlane") / "models")
+    """Where fetched and converted models are kept."""
+
+    # --- the life of a job ------------------------------------------------------------------
+    claim_size: Count = 256
+    """Most jobs that a drain claims at once."""
+    lease_s: Seconds = 30.0
+    """How long a claim holds without being renewed."""
+    slice_s: Seconds = 20.0
+    """How long one drain goes on before it makes room for another shard."""
+    stop_grace_s: Seconds = 10.0
+    """After SIGTERM: how long a drain may finish before its lease is released for it."""
+    deaths_alone: Count = 3
+    """How often a job may die alone before it is parked."""
+    mark_s: Seconds = 5.0
+    """How long a wake-up mark keeps others from waking the same shard."""
+    agent_cache: Count = 100_000
+    """How many agents' numbers a process remembers."""
+    promote_at: Count = 20_000
+    """Vectors of one agent from which optimize gives it an index of its own."""
+
+    # --- the database -----------------------------------------------------------------------
+    pool_size: Count = 4
+    """Connections of one process to one node."""
+    pool_wait_s: Seconds = 2.0
+    """How long a call waits for a connection before the node counts as down."""
+    connect_timeout_s: Count = 2
+    """How long connecting to one host may take."""
+    statement_timeout_s: Seconds = 20.0
+    """Longest time of a statement of the main path; shorter than the lease."""
+    text_search: Annotated[str, Field(pattern=r"^[a-z_]{1,63}$")] = "english"
+    """Postgres text search configuration: how words are stemmed."""
+
+    # --- schedule ---------------------------------------------------------------------------
+    sweep_every_s: Seconds = 5.0
+    """How often lost work is looked for."""
+    analyze_every_s: Annotated[int, Field(ge=60)] = 600
+    """How often each shard's statistics are brought up to date."""
+
+    # --- the gateway ------------------------------------------------------------------------
+    host: str = "127.0.0.1"
+    """Address that the gateway listens on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8777
+    """Port that the gateway listens on."""
+    gateway_threads: Count = 8
+    """Threads, and so connections, of the gateway for each node; a node that hangs holds up only its own."""
+    gateway_queue: Count = 64
+    """Calls that may wait for a node's threads; more are answered with 503."""
+    max_body_bytes: Count = BODY_BYTES
+    """Largest request body."""
+    key_cache_s: Seconds = 10.0
+    """How long a key is trusted without asking control again; longer while control is down."""
+    poll_s: Seconds = 0.02
+    """Shortest pause between two looks for those who wait for a receipt."""
+
+    # --- the process ------------------------------------------------------------------------
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    ready_file: Path | None = None
+    """Written when this process is ready; the supervisor waits for it."""
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if self.control_node is not None and self.control_node not in self.nodes:
+            raise ValueError("control_node must be one of nodes")
+        if self.statement_timeout_s >= self.lease_s:
+            raise ValueError("statement_timeout_s must be shorter than lease_s, or a stalled statement outlives its claim")
+        if self.profile is Profile.PRODUCTION:
+            self._fit_for_production()
+        return self
+
+    def _fit_for_production(self) -> None:
+        missing = {"nodes", "broker_url"} - self.model_fields_set
+        if missing:
+            raise ValueError(f"profile production needs {', '.join(sorted(missing))}")
+        if self.embedder is EmbedderName.HASH:
+            raise ValueError("the hash embedder is for tests, not for profile production")
+
+    @property
+    def control(self) -> str:
+        """The name of the node that holds the control schema."""
+        if not self.nodes:
+            raise Misconfigured("no Postgres node is set: MEMLANE_NODES='{\"node-1\": \"postgresql://...\"}'")
+        return self.control_node or next(iter(self.nodes))
+
+    @property
+    def marks_url(self) -> str | None:
+        """The Redis that holds wake-up marks, or None without one."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        broker = self.broker_url.get_secret_value()
+        return broker if broker.startswith(("redis://", "rediss://", "unix://")) else None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        Misconfigured: names each wrong setting, never its value.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        lines = [f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
+        raise Misconfigured("settings: " + "; ".join(lines)) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "MEMLANE_" + "_".join(str(part) for part in location).upper() if location else "together"

@@ -1,0 +1,26 @@
+"""The contract: the types and limits that agent apps, the gateway and the workers agree on."""
+
+from memlane.contract.ledger import Event, Ledger
+from memlane.contract.memory import Memory, MemoryItem, Page, key_id, spoken
+from memlane.contract.recall import Filters, Hit, Parts, Recalled, RecallRequest
+from memlane.contract.receipt import BatchResult, Receipt, Rejection
+from memlane.contract.states import State
+
+__all__ = [
+    "BatchResult",
+    "Event",
+    "Filters",
+    "Hit",
+    "Ledger",
+    "Memory",
+    "MemoryItem",
+    "Page",
+    "Parts",
+    "RecallRequest",
+    "Recalled",
+    "Receipt",
+    "Rejection",
+    "State",
+    "key_id",
+    "spoken",
+]

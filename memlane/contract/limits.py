@@ -1,0 +1,34 @@
+"""The limits of what memlane takes in: one place for the contract, the gateway and the docs."""
+
+CONTENT_BYTES = 32 * 1024
+"""Largest content of one memory, in bytes of UTF-8."""
+
+METADATA_BYTES = 16 * 1024
+"""Largest metadata of one memory, in bytes of compact JSON."""
+
+NAME_CHARS = 128
+"""Longest agent, key, thread, speaker or kind, in characters."""
+
+TAGS = 32
+"""Most tags on one memory."""
+
+TAG_CHARS = 64
+"""Longest tag, in characters."""
+
+QUERY_BYTES = 8 * 1024
+"""Longest query of a recall, in bytes of UTF-8."""
+
+BATCH_ITEMS = 1000
+"""Most items in one batch."""
+
+BODY_BYTES = 8 * 1024 * 1024
+"""Largest request body, in bytes."""
+
+RECALL_HITS = 100
+"""Most hits of one recall."""
+
+PAGE_ITEMS = 500
+"""Most memories on one page of a list."""
+
+WAIT_S = 60.0
+"""Longest time that a request waits for a receipt, in seconds."""

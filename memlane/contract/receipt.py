@@ -1,0 +1,60 @@
+"""What a caller holds after handing something over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from memlane.contract.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The proof that a memory was taken in.
+
+    Attributes:
+        id: the memory's id.
+        agent: whose memory it is.
+        state: how far it has come.
+        first: for a duplicate, how far the first one has come.
+        error: for a parked one, why.
+    """
+
+    id: UUID
+    agent: str
+    state: State
+    first: State | None = None
+    error: str | None = None
+
+    @property
+    def reached(self) -> State:
+        """How far the memory behind this receipt has come, be it this one or the first."""
+        return self.first if self.state is State.DUPLICATE and self.first else self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One item of a batch that was not taken in.
+
+    Attributes:
+        index: its place in the batch, from 0.
+        status: the HTTP status that it would have got alone: 409, 422 or 503.
+        field: the field at fault, where there is one.
+        detail: what is wrong.
+        first: for a conflict, the id of the memory that holds the key.
+        retryable: whether the same item may be sent again.
+    """
+
+    index: int
+    status: int
+    detail: str
+    field: str | None = None
+    first: UUID | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch: a receipt or a rejection for each item, in the order of the items."""
+
+    receipts: Sequence[Receipt]
+    rejections: Sequence[Rejection]

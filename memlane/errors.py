@@ -1,0 +1,126 @@
+"""What can go wrong, as one tree; `retryable` says whether the same call may succeed later.
+
+    MemlaneError
+    ├── InvalidInput        a field is wrong; `fields` names it
+    │   └── TooLarge        a body over the limit
+    ├── Unauthorized        no key, an unknown or a revoked one
+    │   └── Forbidden       a key that may not do this
+    ├── NotFound            no such memory
+    ├── Conflict            the same key or id with other content; `first` is the one that holds it
+    ├── WaitTimeout         a receipt did not get there in time (retryable)
+    ├── Unavailable         something is down or busy (retryable, `retry_after_s`)
+    │   ├── NodeDown        a Postgres node does not answer
+    │   ├── ShardMoved      the shard lives elsewhere now; the map has to be read again
+    │   └── ProviderRefused the embeddings provider is down, slow, over its rate, or answers badly
+    ├── Misconfigured       a setting, a port, a data directory: an operator has to act
+    │   ├── ModelMissing    the weights of a local model are not here
+    │   └── NotMigrated     the schema is missing or older than this version
+    └── ServerError         the server answered with something else
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field that is wrong, and how; `index` is the item's place where it came in a batch."""
+
+    field: str
+    detail: str
+    index: int | None = None
+
+
+class MemlaneError(Exception):
+    """Everything that memlane raises."""
+
+    retryable = False
+
+
+class InvalidInput(MemlaneError):
+    """What was handed over is not acceptable; nothing of it was taken in."""
+
+    def __init__(self, fields: Sequence[FieldError], detail: str | None = None) -> None:
+        self.fields = tuple(fields)
+        super().__init__(detail or "; ".join(f"{f.field}: {f.detail}" for f in self.fields))
+
+
+class TooLarge(InvalidInput):
+    """A body over the limit."""
+
+
+class Unauthorized(MemlaneError):
+    """No key, an unknown one, or one that was revoked."""
+
+
+class Forbidden(Unauthorized):
+    """The key is good, but not for this."""
+
+
+class NotFound(MemlaneError):
+    """There is no such thing, or it is another tenant's."""
+
+
+class Conflict(MemlaneError):
+    """The same key or id came before with other content.
+
+    Attributes:
+        first: the id of the memory that holds it.
+    """
+
+    def __init__(self, detail: str, first: UUID | None = None) -> None:
+        super().__init__(detail)
+        self.first = first
+
+
+class WaitTimeout(MemlaneError):
+    """A receipt did not reach the state in time; it is as durable as before."""
+
+    retryable = True
+
+
+class Unavailable(MemlaneError):
+    """Something is down or busy; the same call with the same ids may be sent again."""
+
+    retryable = True
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class NodeDown(Unavailable):
+    """A Postgres node does not answer, or answered that it is going away."""
+
+
+class ShardMoved(Unavailable):
+    """A shard is not where the map said, or not open for writing."""
+
+
+class ProviderRefused(Unavailable):
+    """The embeddings provider cannot or will not answer now, or its answer is unusable.
+
+    Attributes:
+        about_input: it refused one of the texts, so that the others may go through without it.
+    """
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0, *, about_input: bool = False) -> None:
+        super().__init__(detail, retry_after_s)
+        self.about_input = about_input
+
+
+class Misconfigured(MemlaneError):
+    """Something that an operator has to set right; the message says what and how."""
+
+
+class ModelMissing(Misconfigured):
+    """The weights of a local model are not on this machine."""
+
+
+class NotMigrated(Misconfigured):
+    """The database's schema is missing or older than this version; `memlane migrate` brings it up."""
+
+
+class ServerError(MemlaneError):
+    """The server answered with something that is none of the above."""

@@ -1,0 +1,79 @@
+"""Agents: the numbers that stand for them in a shard's rows, and what recall has to know of them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+from cachetools import LRUCache
+
+from memlane.storage import queries
+from memlane.storage.cluster import Shard
+
+_SQL = queries.load("agents")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as recall sees it.
+
+    Attributes:
+        number: what stands for it in the shard's rows.
+        memories: how many it has.
+        mean_words: distinct words of a memory, on average; at least 1.
+        forgotten_before: memories with a smaller number are forgotten.
+        indexed_upto: vectors up to this number are in an index of its own; 0 without one.
+    """
+
+    number: int
+    memories: int
+    mean_words: float
+    forgotten_before: int
+    indexed_upto: int
+
+
+class AgentNumbers:
+    """The numbers of agents, remembered: a number never changes, and an agent never goes."""
+
+    def __init__(self, size: int) -> None:
+        self._known: LRUCache[tuple[int, str, str], int] = LRUCache(size)
+        self._lock = Lock()
+
+    def of(self, shard: Shard, tenant: str, agents: Collection[str], *, register: bool) -> Mapping[str, int]:
+        """The numbers of agents by name; unknown ones are registered, or else left out."""
+        with self._lock:
+            found = {a: self._known[shard.number, tenant, a] for a in agents if (shard.number, tenant, a) in self._known}
+        missing = sorted(set(agents) - found.keys())
+        if missing:
+            found |= _numbers(shard, tenant, missing, register)
+            with self._lock:
+                self._known.update({(shard.number, tenant, a): found[a] for a in missing if a in found})
+        return found
+
+
+def _numbers(shard: Shard, tenant: str, agents: list[str], register: bool) -> dict[str, int]:
+    wanted = {"tenant": tenant, "agents": agents}
+    found = dict(shard.run(_SQL["numbers"], wanted))
+    if register and len(found) < len(agents):
+        shard.write(_SQL["register"], {"tenant": tenant, "agents": [a for a in agents if a not in found]})
+        found = dict(shard.run(_SQL["numbers"], wanted))
+    return found
+
+
+def find(shard: Shard, tenant: str, agent: str, model: str) -> Agent | None:
+    """An agent, or None if nothing was ever accepted for it."""
+    rows = shard.run(_SQL["find"], {"tenant": tenant, "agent": agent, "model": model})
+    if not rows:
+        return None
+    number, memories, words, forgotten_before, upto = rows[0]
+    return Agent(number, memories, max(words / memories, 1.0) if memories else 1.0, forgotten_before, upto)
+
+
+def forget(shard: Shard, tenant: str, agent: str) -> int | None:
+    """Forget everything that was accepted for an agent up to now; its number, or None if it is unknown."""
+    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent})
+    return rows[0][0] if rows else None
+
+
+def large(shard: Shard, promote_at: int) -> list[int]:
+    """Numbers of agents with at least so many memories, the largest first."""
+    return [number for (number,) in shard.run(_SQL["large"], {"promote_at": promote_at})]

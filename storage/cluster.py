@@ -1,0 +1,179 @@
+"""The cluster: the nodes, and the map that says which shard lives where.
+
+The map is in control and cached by every process; the authority is each shard's own epoch, which the
+fence checks in every write. So a stale map is safe, and with control down the nodes are asked.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, TypeVar
+
+import structlog
+
+from memlane.config.settings import Settings
+from memlane.errors import NodeDown, NotMigrated, ShardMoved
+from memlane.storage import queries
+from memlane.storage.hashing import shard_of, shard_of_text
+from memlane.storage.nodes import Node, Params, Row
+from memlane.storage.queries import Query
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_SQL = queries.load("cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One shard as this process knows it: where it lives, and at which epoch."""
+
+    number: int
+    node: Node = field(repr=False)
+    epoch: int
+
+    @property
+    def schema(self) -> str:
+        """The name of its schema."""
+        return schema_name(self.number)
+
+    def run(self, query: Query, params: Params | None = None, **places: str) -> list[Row]:
+        """Run one statement on this shard; see `Node.run`."""
+        return self.node.run(self.render(query, **places), params)
+
+    def run_all(self, statements: list[tuple[Query, Params]], **places: str) -> list[list[Row]]:
+        """Run statements in one transaction; see `Node.run_all`."""
+        return self.node.run_all([(self.render(query, **places), params) for query, params in statements])
+
+    def write(self, query: Query, params: Mapping[str, Any], **places: str) -> list[Row]:
+        """Run one writing statement, which calls the fence with this epoch."""
+        return self.run(query, {**params, "epoch": self.epoch}, **places)
+
+    def render(self, query: Query, **places: str) -> bytes:
+        """A statement with this shard's schema filled in."""
+        return query.render(shard=self.schema, **places)
+
+
+def schema_name(shard: int) -> str:
+    """The schema of a shard."""
+    return f"shard_{shard:02d}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """Which shards there are, and where; `count` also counts those whose place is not known."""
+
+    count: int
+    shards: Mapping[int, Shard]
+
+
+class Cluster:
+    """All nodes and shards, for one process."""
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        control = settings.control
+        self.nodes = {
+            name: Node(name, uri.get_secret_value(), settings, role) for name, uri in settings.nodes.items()
+        }
+        self.control = self.nodes[control]
+        self._known: ShardMap | None = None
+        self._lock = Lock()
+
+    def open(self) -> None:
+        """Start connecting; call it after the fork."""
+        for node in self.nodes.values():
+            node.open()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for node in self.nodes.values():
+            node.close()
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards the cluster was created with."""
+        return self._map().count
+
+    def shards(self) -> list[Shard]:
+        """All shards that are on the map, by number."""
+        return [shard for _, shard in sorted(self._map().shards.items())]
+
+    def shard(self, number: int) -> Shard:
+        """One shard by number.
+
+        Raises:
+            NodeDown: it lives on a node that did not answer when the map was read, or that is not set here.
+        """
+        found = self._map().shards.get(number)
+        if found is None:
+            self.refresh()
+            found = self._map().shards.get(number)
+        if found is None:
+            raise NodeDown(f"shard {number} is on a node that does not answer")
+        return found
+
+    def shard_of(self, tenant: str, agent: str) -> int:
+        """The number of the shard where an agent lives."""
+        return shard_of(tenant, agent, self.shard_count)
+
+    def shard_of_text(self, tenant: str, text_hash: bytes) -> int:
+        """The number of the shard where a text without an agent lives."""
+        return shard_of_text(tenant, text_hash, self.shard_count)
+
+    def on(self, number: int, work: Callable[[Shard], T]) -> T:
+        """Do work on a shard; where it has moved, read the map again and do it there.
+
+        Raises:
+            ShardMoved: the map does not know better either; the move is still going on.
+        """
+        try:
+            return work(self.shard(number))
+        except ShardMoved:
+            log.info("map.stale", shard=number)
+            self.refresh()
+            return work(self.shard(number))
+
+    def refresh(self) -> None:
+        """Read the map again: from control, or from the nodes themselves while it is down.
+
+        Raises:
+            NodeDown: none could be read, and there is no older map.
+            NotMigrated: there is no cluster yet.
+        """
+        try:
+            found = self._from_control()
+        except NodeDown:
+            log.warning("map.control_down")
+            found = self._from_nodes()
+        with self._lock:
+            self._known = found
+
+    def _map(self) -> ShardMap:
+        if self._known is None:
+            self.refresh()
+        assert self._known is not None
+        return self._known
+
+    def _from_control(self) -> ShardMap:
+        created = self.control.run(_SQL["found"].render())
+        if not created:
+            raise NotMigrated("there is no cluster yet: run `memlane migrate`")
+        rows = self.control.run(_SQL["shards"].render())
+        shards = {n: Shard(n, self.nodes[node], epoch) for n, node, epoch in rows if node in self.nodes}
+        return ShardMap(created[0][0], shards)
+
+    def _from_nodes(self) -> ShardMap:
+        """What the shards say of themselves; those on nodes that are down keep their last known place."""
+        shards = dict(self._known.shards) if self._known else {}
+        count = self._known.count if self._known else 0
+        for node in self.nodes.values():
+            try:
+                for (schema,) in node.run(_SQL["schemas"].render()):
+                    for number, epoch, count in node.run(_SQL["active"].render(shard=schema)):
+                        shards[number] = Shard(number, node, epoch)
+            except NodeDown:
+                log.warning("map.node_down", node=node.name)
+        if not count:
+            raise NodeDown("no node answers")
+        return ShardMap(count, shards)

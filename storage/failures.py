@@ -1,0 +1,49 @@
+"""What the driver raises, translated at the edge of storage into our own errors.
+
+A driver's message may quote the row that it failed on. Only the SQLSTATE goes on from here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from memlane.errors import MemlaneError, NodeDown, NotMigrated, ServerError, ShardMoved, Unavailable
+
+SHARD_MOVED = "ML001"
+"""SQLSTATE that the fence raises."""
+
+_BUSY = ("40001", "40P01", "55P03", "57014")
+"""Serialisation failure, deadlock, lock not available, statement timeout: nothing was done, try again."""
+
+_DOWN = ("08", "53", "57P", "25006")
+"""Connection lost, resources used up, shutting down, became a standby."""
+
+_MISSING = ("3F000", "42P01", "42883", "42703")
+"""No such schema, table, function, column."""
+
+
+def translate(error: Exception, node: str) -> MemlaneError:
+    """Our error for a driver's error on this node."""
+    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
+        return NodeDown(f"node {node} does not answer")
+    code = getattr(error, "sqlstate", None) or ""
+    if code == SHARD_MOVED:
+        return ShardMoved(f"a shard is no longer on node {node}")
+    if code in _BUSY:
+        return Unavailable(f"node {node} is busy (SQLSTATE {code})")
+    if code in _MISSING:
+        return NotMigrated(f"node {node} lacks a part of the schema (SQLSTATE {code}): run `memlane migrate`")
+    if code.startswith(_DOWN) or (isinstance(error, psycopg.OperationalError) and not code):
+        return NodeDown(f"node {node} does not answer (SQLSTATE {code or 'none'})")
+    return ServerError(f"node {node} refused a statement (SQLSTATE {code or 'none'}, {type(error).__name__})")
+
+
+@contextmanager
+def translated(node: str) -> Iterator[None]:
+    """Raise our errors in place of the driver's."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests) as error:
+        raise translate(error, node) from None

@@ -1,0 +1,87 @@
+"""Identities: each memory is accepted once, and its state is known for good."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from memlane.contract import State
+from memlane.storage import queries
+from memlane.storage.cluster import Shard
+
+_SQL = queries.load("ids")
+
+
+class Outcome(StrEnum):
+    """What became of an item that was offered."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    """The id came before with other content."""
+    UNSEEN = "unseen"
+    """Somebody accepted the same id at this very moment: offer it again to learn what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One item that is offered for acceptance: identity, hash of its text, and the job's payload."""
+
+    agent: int
+    id: UUID
+    hash: bytes
+    thread: str | None
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an offer, and how far the memory that holds the id has come, if it is not this one."""
+
+    outcome: Outcome
+    state: State | None
+
+
+class _Refused(Exception):
+    """Rolls an atomic batch back."""
+
+    def __init__(self, answers: list[Answer]) -> None:
+        self.answers = answers
+
+
+def accept(shard: Shard, tenant: str, offers: Sequence[Offer]) -> list[Answer]:
+    """Accept a batch in one transaction; the answers are in the order of the offers."""
+    return _answers(shard.write(_SQL["accept"], _params(tenant, offers)))
+
+
+def accept_all_or_none(shard: Shard, tenant: str, offers: Sequence[Offer]) -> list[Answer]:
+    """As `accept`, but nothing is accepted when one of the offers is in conflict."""
+    query = shard.render(_SQL["accept"])
+    params = {**_params(tenant, offers), "epoch": shard.epoch}
+    try:
+        with shard.node.connection() as connection, connection.transaction():
+            answers = _answers(connection.execute(query, params).fetchall())
+            if any(answer.outcome in (Outcome.CONFLICT, Outcome.UNSEEN) for answer in answers):
+                raise _Refused(answers)
+    except _Refused as refused:
+        return refused.answers
+    return answers
+
+
+def states(shard: Shard, wanted: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], tuple[State, str | None]]:
+    """State, and error if parked, by agent's number and id; unknown ones are left out."""
+    params = {"agents": [agent for agent, _ in wanted], "ids": [id_ for _, id_ in wanted]}
+    return {(agent, id_): (State(state), error) for agent, id_, state, error in shard.run(_SQL["states"], params)}
+
+
+def _params(tenant: str, offers: Sequence[Offer]) -> dict[str, Any]:
+    items = [
+        {"agent": o.agent, "id": str(o.id), "hash": o.hash.hex(), "thread": o.thread, "payload": o.payload} for o in offers
+    ]
+    return {"tenant": tenant, "items": json.dumps(items, ensure_ascii=False, separators=(",", ":"))}
+
+
+def _answers(rows: Sequence[Sequence[str | None]]) -> list[Answer]:
+    return [Answer(Outcome(str(outcome)), State(state) if state else None) for outcome, state in rows]

@@ -1,0 +1,201 @@
+"""Jobs: durable requests in a shard, claimed under a lease and ended in the transaction of their effect."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil, log2
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+from memlane.storage import queries
+from memlane.storage.cluster import Shard
+
+_SQL = queries.load("jobs")
+
+_ONCE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
+"""The name space of ids of jobs of which an agent has at most one open."""
+
+
+class Kind(StrEnum):
+    """What a job asks for."""
+
+    REMEMBER = "remember"
+    """Write a memory, with its vector if that can be had."""
+    EMBED = "embed"
+    """Add the vector of a memory that is stored."""
+    TEXT_EMBED = "text_embed"
+    """Put the embedding of a bare text into the cache."""
+    FORGET = "forget"
+    """Remove the rows of an agent that was forgotten."""
+    OPTIMIZE = "optimize"
+    """Bring statistics up to date and give large agents an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One claimed job; `number` is the memory's where there is one, `agent` is None for bare texts."""
+
+    number: int
+    tenant: str
+    agent: int | None
+    id: UUID
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Jobs of one kind that are leased to us until the lease runs out."""
+
+    token: UUID
+    kind: Kind
+    jobs: Sequence[Job]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of its jobs."""
+        return [job.number for job in self.jobs]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of a claim: who holds it, for how long, and how many jobs at most."""
+
+    holder: str
+    lease_s: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited."""
+
+    kind: Kind
+    open: int
+    leased: int
+    parked: int
+    oldest_s: float
+
+
+def claim(shard: Shard, kind: Kind, terms: Terms, after: str = "") -> Claim | None:
+    """Lease due jobs, an equal share for each tenant that has some, beginning after a tenant's name."""
+    return _claimed(shard, "claim", kind, terms, after)
+
+
+def claim_suspects(shard: Shard, kind: Kind, terms: Terms) -> Claim | None:
+    """Lease jobs that a holder died with: the fewer the more often, in the end one alone."""
+    return _claimed(shard, "claim_suspects", kind, terms, "")
+
+
+def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> Claim | None:
+    token = uuid4()
+    params = {
+        "token": token,
+        "kind": kind.value,
+        "holder": terms.holder,
+        "lease_s": terms.lease_s,
+        "limit": terms.limit,
+        "after": after,
+    }
+    try:
+        rows = shard.write(_SQL[query], params)
+    except Exception:
+        # The outcome may be unknown; if it was a claim after all, nobody would work on it until it expired.
+        release_quietly(shard, token)
+        raise
+    return Claim(token, kind, sorted((Job(*row) for row in rows), key=lambda job: job.number)) if rows else None
+
+
+def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
+    """Hold a lease for longer; False if it is lost."""
+    return bool(shard.run(_SQL["renew"], {"token": token, "lease_s": lease_s}))
+
+
+def release(shard: Shard, token: UUID) -> int:
+    """Give the jobs of a lease back as they were; how many."""
+    return int(shard.run(_SQL["release"], {"token": token})[0][0])
+
+
+def release_quietly(shard: Shard, token: UUID) -> None:
+    """Give a lease back if the node answers; else it expires by itself."""
+    try:
+        release(shard, token)
+    except Exception:  # noqa: BLE001, S110  # whatever it was, expiry is the answer
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """When jobs that were refused are tried again: after `at_least_s`, or after as long again as they
+    have waited, up to `longest_s`; so the pauses double without a counter."""
+
+    at_least_s: float
+    error: str
+    longest_s: float = 300.0
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """As parameters of the statements that put jobs off."""
+        return {"delay_s": self.at_least_s, "longest_s": self.longest_s, "error": self.error}
+
+
+NOBODY = "*"
+"""Stands for a tenant in jobs that are nobody's."""
+
+NO_DELAY = Delay(0.0, "")
+LATER = _SQL["later"].text
+
+
+def settle(shard: Shard, token: UUID, done: Sequence[int], delay: Delay = NO_DELAY) -> bool:
+    """End the jobs of a lease that are done and give the others back for later; False if the lease was lost."""
+    params = {"token": token, "numbers": list(done), **delay.params}
+    return bool(shard.write(_SQL["settle"], params, later=LATER)[0][0])
+
+
+def expire(shard: Shard, claim_size: int, deaths_alone: int) -> tuple[int, int]:
+    """Take jobs from leases that ran out; how many were freed, and how many of them are parked now."""
+    freed, parked = shard.write(_SQL["expire"], {"deaths": parking_deaths(claim_size, deaths_alone)})[0]
+    return int(freed), int(parked)
+
+
+def parking_deaths(claim_size: int, deaths_alone: int) -> int:
+    """At how many deaths a job is parked: claims halve until it is alone, then it may die so often alone."""
+    return ceil(log2(claim_size)) + deaths_alone if claim_size > 1 else deaths_alone
+
+
+def not_dead(shard: Shard, claim: Claim) -> None:
+    """A holder that was late, not dead, takes the deaths back that were counted for its lease."""
+    shard.run(_SQL["not_dead"], {"token": claim.token, "numbers": claim.numbers})
+
+
+def idle_work(shard: Shard) -> list[Kind]:
+    """The kinds that have due work and nobody on it."""
+    return [Kind(kind) for (kind,) in shard.run(_SQL["idle_work"])]
+
+
+def backlog(shard: Shard) -> list[Backlog]:
+    """What is open, by kind."""
+    return [Backlog(Kind(kind), *counts) for kind, *counts in shard.run(_SQL["backlog"])]
+
+
+def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> None:
+    """Open jobs for texts that belong to no agent."""
+    params = {"tenant": tenant, "ids": [id_ for id_, _ in texts], "contents": [text for _, text in texts]}
+    shard.write(_SQL["open_texts"], params)
+
+
+def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: str | None) -> int:
+    """Open embed jobs for memories without a vector of a model, of a tenant, an agent, or all; how many."""
+    rows = shard.write(_SQL["open_missing"], {"tenant": tenant, "agent": agent}, vectors=vectors)
+    return int(rows[0][0])
+
+
+def open_once(shard: Shard, kind: Kind, tenant: str, agent: int | None) -> UUID:
+    """Open a forget or optimize job of an agent, or of the whole shard, unless it is open already; its id."""
+    id_ = uuid5(_ONCE, f"{kind}:{shard.number}:{agent}")
+    shard.write(_SQL["open_once"], {"kind": kind.value, "tenant": tenant, "agent": agent, "id": id_})
+    return id_
+
+
+def end_stalled_sessions(shard: Shard, lease_s: float) -> int:
+    """End database sessions of the main path that hold a transaction open for longer than a lease; how many."""
+    return int(shard.run(_SQL["stalled"], {"lease_s": lease_s})[0][0])

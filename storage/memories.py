@@ -1,0 +1,125 @@
+"""Memories: written when their job is finished, read by id, by number and page by page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from memlane.contract import Filters, Memory, spoken
+from memlane.storage import queries
+from memlane.storage.cluster import Shard
+from memlane.storage.halfvec import HalfVectors, Vector
+from memlane.storage.jobs import LATER, Claim, Delay
+
+_SQL = queries.load("memories")
+_HOLDS = queries.load("recall")["holds"].text
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What finishing a claim has done; `fenced` when the lease was lost and so nothing was done."""
+
+    stored: int = 0
+    searchable: int = 0
+    dropped: int = 0
+    fenced: bool = False
+
+
+def store(
+    shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, text_search: str, delay_s: float
+) -> Stored:
+    """Finish remember jobs in one transaction.
+
+    Args:
+        shard: where they are.
+        claim: the claimed jobs.
+        vectors: those that are at hand, by the memory's number.
+        table: the current model's table.
+        text_search: how words are stemmed.
+        delay_s: when the missing vectors are tried for next.
+    """
+    params = {**_arrays(vectors), "token": claim.token, "text_search": text_search, "delay_s": delay_s}
+    stored, searchable, dropped, held = shard.write(_SQL["store"], params, vectors=table)[0]
+    return Stored(stored, searchable, dropped, fenced=not held)
+
+
+def attach(shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, delay: Delay) -> Stored:
+    """Finish embed jobs in one transaction: add the vectors at hand, put the jobs without one off."""
+    params = {**_arrays(vectors), **delay.params, "token": claim.token}
+    searchable, held = shard.write(_SQL["attach"], params, later=LATER, vectors=table)[0]
+    return Stored(searchable=searchable, fenced=not held)
+
+
+def _arrays(vectors: Mapping[int, Vector]) -> dict[str, Any]:
+    rows = np.stack(list(vectors.values())) if vectors else np.zeros((0, 1), np.float32)
+    return {"numbers": list(vectors), "embeddings": HalfVectors(rows)}
+
+
+def texts(shard: Shard, claim: Claim) -> dict[int, str]:
+    """The texts of stored memories as they are embedded, by number."""
+    params = {"agents": [job.agent for job in claim.jobs], "numbers": claim.numbers}
+    return {number: spoken(speaker, content) for number, speaker, content in shard.run(_SQL["texts"], params)}
+
+
+def by_id(shard: Shard, tenant: str, agent: str, id_: UUID) -> Memory | None:
+    """One memory, or None if there is none that is stored and not forgotten."""
+    rows = shard.run(_SQL["by_id"], {"tenant": tenant, "agent": agent, "id": id_})
+    return _memory(agent, rows[0]) if rows else None
+
+
+def by_numbers(shard: Shard, agent: str, agent_number: int, numbers: Sequence[int]) -> dict[int, Memory]:
+    """Memories of an agent by number; forgotten ones are left out."""
+    rows = shard.run(_SQL["by_numbers"], {"agent": agent_number, "numbers": list(numbers)})
+    return {row[0]: _memory(agent, row) for row in rows}
+
+
+def page(
+    shard: Shard, tenant: str, agent: str, filters: Filters, before: int, limit: int
+) -> list[tuple[int, Memory]]:
+    """An agent's memories with a number smaller than `before`, newest first, with their numbers."""
+    params = {"tenant": tenant, "agent": agent, "before": before, "limit": limit, **filter_params(filters)}
+    return [(row[0], _memory(agent, row)) for row in shard.run(_SQL["page"], params, holds=_HOLDS)]
+
+
+def filter_params(filters: Filters) -> dict[str, Any]:
+    """The filters as parameters of the queries that use them; None where nothing is asked."""
+    return {
+        "kinds": list(filters.kinds) or None,
+        "tags": list(filters.tags) or None,
+        "since": filters.since,
+        "until": filters.until,
+        "thread": filters.thread,
+        "metadata": Jsonb(filters.metadata) if filters.metadata else None,
+        "min_importance": filters.min_importance,
+    }
+
+
+def count_accesses(shard: Shard, accesses: Mapping[tuple[int, int], int]) -> None:
+    """Add to how often memories were recalled, by agent's number and memory's number."""
+    params = {
+        "agents": [agent for agent, _ in accesses],
+        "numbers": [number for _, number in accesses],
+        "counts": list(accesses.values()),
+    }
+    shard.write(_SQL["count_accesses"], params)
+
+
+def _memory(agent: str, row: Sequence[Any]) -> Memory:
+    _, id_, content, kind, importance, tags, metadata, occurred_at, created_at, key, thread, speaker = row
+    return Memory(
+        id=id_,
+        agent=agent,
+        content=content,
+        kind=kind,
+        importance=round(importance, 6),  # stored in single precision
+        tags=tuple(tags),
+        metadata=metadata,
+        occurred_at=occurred_at,
+        created_at=created_at,
+        key=key,
+        thread=thread,
+        speaker=speaker,
+    )

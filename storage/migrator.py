@@ -1,0 +1,165 @@
+"""Brings the schemas up to this version: numbered SQL files, forward only, each applied once.
+
+Control is migrated first, then every shard on its node, then each model's tables in every shard. A
+session lock per database makes a second run, or a run from another process, wait and then find
+nothing to do.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+
+import psycopg
+import structlog
+
+from memlane.config.settings import Settings
+from memlane.errors import Misconfigured
+from memlane.storage import queries
+from memlane.storage.cluster import schema_name
+from memlane.storage.failures import translated
+from memlane.storage.hashing import HASH_VERSION, propose_node
+from memlane.storage.models import Model, table_name
+
+log = structlog.get_logger(__name__)
+
+_CLUSTER = queries.load("cluster")
+_MIGRATIONS = queries.load("migrations")
+_MODELS = queries.load("models")
+
+_LOCK = 1835887984
+"""Key of the advisory lock that lets one process migrate at a time."""
+
+_PGVECTOR = (0, 8, 4)
+"""Oldest pgvector that is safe: 0.8.3 and before could corrupt an index under concurrent vacuum (pgvector#988)."""
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: applied once in each schema that it is for."""
+
+    name: str
+    text: str
+
+
+def migrations(kind: str) -> list[Migration]:
+    """The migrations of `control`, `shard` or `model`, in order."""
+    folder = files("memlane.storage") / "migrations" / kind
+    found = [Migration(f.name.removesuffix(".sql"), f.read_text()) for f in folder.iterdir() if f.name.endswith(".sql")]
+    return sorted(found, key=lambda migration: migration.name)
+
+
+def migrate(settings: Settings, model: Model | None = None) -> list[str]:
+    """Bring every schema up to date; create the cluster if there is none.
+
+    Args:
+        settings: names the nodes and, for a new cluster, the number of shards.
+        model: makes this the current model, with tables in every shard.
+
+    Returns:
+        What was applied, as "schema: migration".
+
+    Raises:
+        Misconfigured: the cluster has another shard count, or a node's pgvector is too old.
+        NodeDown: a node does not answer.
+    """
+    applied: list[str] = []
+    with _locked(settings, settings.control) as control:
+        _check_extension(control, settings.control)
+        applied += _apply(control, "control", "control")
+        placed = _placed(control, settings)
+        models = _register(control, model)
+    for node in sorted(set(placed.values())):
+        with _locked(settings, node) as connection:
+            _check_extension(connection, node)
+            for shard in (number for number, name in placed.items() if name == node):
+                applied += _migrate_shard(connection, shard, len(placed), models)
+    for line in applied:
+        log.info("migrated", what=line)
+    return applied
+
+
+@contextmanager
+def _locked(settings: Settings, node: str) -> Iterator[Connection]:
+    if node not in settings.nodes:
+        raise Misconfigured(f"the cluster has shards on node {node}, which is not in MEMLANE_NODES")
+    with (
+        translated(node),
+        psycopg.connect(
+            settings.nodes[node].get_secret_value(),
+            autocommit=True,
+            connect_timeout=settings.connect_timeout_s,
+            application_name="memlane migrate",
+        ) as connection,
+    ):
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        yield connection
+
+
+def _check_extension(connection: Connection, node: str) -> None:
+    connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
+    version = str(row[0]) if row else "0"
+    if tuple(int(part) for part in version.split(".")) < _PGVECTOR:
+        wanted = ".".join(map(str, _PGVECTOR))
+        raise Misconfigured(f"node {node} has pgvector {version}; {wanted} or later is needed")
+
+
+def _apply(connection: Connection, schema: str, kind: str, **places: str) -> list[str]:
+    """Apply what is missing in a schema; each file and its record in one transaction."""
+    connection.execute(_MIGRATIONS["prepare_schema"].render(schema=schema))
+    connection.execute(_MIGRATIONS["prepare_record"].render(schema=schema))
+    scope = places.get("vectors", kind)
+    done = {row[0] for row in connection.execute(_MIGRATIONS["done"].render(schema=schema), {"scope": scope})}
+    applied = []
+    for migration in migrations(kind):
+        if migration.name in done:
+            continue
+        with connection.transaction():
+            connection.execute(queries.Query("", "", migration.text).render(shard=schema, **places))
+            record = _MIGRATIONS["record"].render(schema=schema)
+            connection.execute(record, {"scope": scope, "name": migration.name})
+        applied.append(f"{schema}: {scope} {migration.name}")
+    return applied
+
+
+def _placed(control: Connection, settings: Settings) -> dict[int, str]:
+    """The map; made by rendezvous hashing when the cluster is new."""
+    with control.transaction():
+        created = control.execute(_CLUSTER["found"].render()).fetchone()
+        if created is None:
+            new = {"shard_count": settings.shard_count, "hash_version": HASH_VERSION}
+            control.execute(_CLUSTER["create"].render(), new)
+            for shard in range(settings.shard_count):
+                node = propose_node(shard, list(settings.nodes))
+                control.execute(_CLUSTER["place"].render(), {"shard": shard, "node": node})
+        elif "shard_count" in settings.model_fields_set and created[0] != settings.shard_count:
+            raise Misconfigured(
+                f"this cluster was created with {created[0]} shards, which is fixed for good; "
+                f"{settings.shard_count} were asked for"
+            )
+    return {int(str(row[0])): str(row[1]) for row in control.execute(_CLUSTER["shards"].render())}
+
+
+def _register(control: Connection, model: Model | None) -> list[Model]:
+    """Make a model the current one, and list all of them."""
+    if model is not None:
+        with control.transaction():
+            known = control.execute(_MODELS["dims"].render(), {"model": model.name}).fetchone()
+            if known and known[0] != model.dims:
+                raise Misconfigured(f"model {model.name} has {known[0]} dimensions in this cluster, not {model.dims}")
+            control.execute(_MODELS["retire"].render(), {"model": model.name})
+            control.execute(_MODELS["make_current"].render(), {"model": model.name, "dims": model.dims})
+    return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())]
+
+
+def _migrate_shard(connection: Connection, shard: int, shard_count: int, models: list[Model]) -> list[str]:
+    schema = schema_name(shard)
+    applied = _apply(connection, schema, "shard", number=str(shard))
+    enrol = {"shard": shard, "shard_count": shard_count, "hash_version": HASH_VERSION}
+    connection.execute(_CLUSTER["enroll"].render(shard=schema), enrol)
+    for model in models:
+        applied += _apply(connection, schema, "model", vectors=table_name(model.name), dims=str(model.dims))
+    return applied

@@ -1,0 +1,155 @@
+"""A node: one Postgres server (a primary, with its standbys) and this process's connections to it.
+
+A node that hangs must not hold up the others. So each has its own pool, a connection is waited for
+only briefly, and after a failure calls are refused at once for a moment instead of queueing up.
+"""
+
+import select
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeAlias
+
+from psycopg import Connection, OperationalError
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types import TypeInfo
+from psycopg_pool import ConnectionPool
+
+from memlane.config.settings import Settings
+from memlane.errors import NodeDown
+from memlane.storage.failures import translated
+from memlane.storage.halfvec import register_vectors
+
+Row: TypeAlias = tuple[Any, ...]
+Params: TypeAlias = Mapping[str, Any]
+
+_REFUSE_S = 0.5
+"""How long calls are refused after a failure, in seconds."""
+
+_KEEPALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+"""libpq: a silent connection is probed after 5 s and given up after about 11 s, unacknowledged data after 5 s."""
+
+
+class Node:
+    """One Postgres server, by the name that the shard map uses.
+
+    Open it after the fork: a pool owns threads and sockets.
+    """
+
+    def __init__(self, name: str, uri: str, settings: Settings, role: str) -> None:
+        self.name = name
+        self._refused_until = 0.0
+        self._pool = ConnectionPool(
+            uri,
+            kwargs=_connection_options(uri, settings, role),
+            min_size=0,
+            max_size=settings.pool_size,
+            timeout=settings.pool_wait_s,
+            open=False,
+            name=name,
+            configure=_configure,
+            # Give up soon: the next call then connects at once instead of waiting for a back-off.
+            reconnect_timeout=1.0,
+            num_workers=1,
+        )
+
+    def open(self) -> None:
+        """Start connecting, in the background."""
+        self._pool.open(wait=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close(timeout=2.0)
+
+    def run(self, query: bytes, params: Params | None = None) -> list[Row]:
+        """Run one statement in a transaction of its own and return its rows.
+
+        Raises:
+            NodeDown: the node does not answer; whether the statement took effect is unknown.
+            ShardMoved: the fence refused.
+            Unavailable: a deadlock or time-out; nothing was done.
+        """
+        with self.connection() as connection:
+            cursor = connection.execute(query, params, prepare=True, binary=True)
+            return cursor.fetchall() if cursor.description else []
+
+    def run_all(self, statements: Sequence[tuple[bytes, Params]]) -> list[list[Row]]:
+        """Run statements in one transaction and one round trip; each sees what was committed before it.
+
+        Raises:
+            NodeDown, ShardMoved, Unavailable: as `run`.
+        """
+        with self.connection() as connection, connection.pipeline(), connection.transaction():
+            cursors = [connection.execute(query, params, prepare=True, binary=True) for query, params in statements]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection[Row]]:
+        """A connection in autocommit mode; driver errors come out as ours.
+
+        Raises:
+            NodeDown: there is none to be had.
+        """
+        if monotonic() < self._refused_until:
+            raise NodeDown(f"node {self.name} does not answer")
+        try:
+            with translated(self.name):
+                connection = self._live_connection()
+                try:
+                    yield connection
+                finally:
+                    self._pool.putconn(connection)
+        except NodeDown:
+            self._refused_until = monotonic() + _REFUSE_S
+            raise
+
+    def _live_connection(self) -> Connection[Row]:
+        """A connection that the server has not closed while it lay in the pool; costs no round trip."""
+        while True:
+            connection = self._pool.getconn()
+            if not _closed_by_server(connection):
+                return connection
+            connection.close()
+            self._pool.putconn(connection)
+
+
+def _closed_by_server(connection: Connection[Row]) -> bool:
+    """Whether something waits to be read on an idle connection: then it is its end."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if not poll.poll(0):
+        return False
+    try:
+        connection.pgconn.consume_input()
+    except OperationalError:
+        return True
+    return bool(poll.poll(0))
+
+
+def _connection_options(uri: str, settings: Settings, role: str) -> dict[str, Any]:
+    timeout_ms = int(settings.statement_timeout_s * 1000)
+    options: dict[str, Any] = {
+        **_KEEPALIVE,
+        "autocommit": True,
+        "connect_timeout": settings.connect_timeout_s,
+        "application_name": f"memlane {role}",
+        "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2}"
+        f" -c idle_in_transaction_session_timeout={timeout_ms} -c jit=off",
+    }
+    if "," in str(conninfo_to_dict(uri).get("host", "")):
+        options["target_session_attrs"] = "read-write"
+    return options
+
+
+def _configure(connection: Connection[Row]) -> None:
+    connection.prepared_max = 2000
+    halfvec = TypeInfo.fetch(connection, "halfvec")
+    if halfvec is not None:  # null while the extension is not there yet: migrating
+        register_vectors(connection, halfvec)

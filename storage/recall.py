@@ -1,0 +1,84 @@
+"""Recall in one shard: the statement is chosen here, by what is known of the agent, not by the planner."""
+
+from dataclasses import dataclass
+
+from memlane.contract import Filters
+from memlane.storage import queries
+from memlane.storage.agents import Agent
+from memlane.storage.cluster import Shard
+from memlane.storage.halfvec import Vector, half
+from memlane.storage.memories import filter_params
+
+_SQL = queries.load("recall")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A memory that may be a hit.
+
+    Attributes:
+        number: the memory's.
+        thread: the conversation that it belongs to, if any.
+        position: its place there.
+        similarity: cosine of query and memory, None without a vector.
+        words: how well the words match, None where none does.
+    """
+
+    number: int
+    thread: str | None
+    position: int | None
+    similarity: float | None
+    words: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for: the query's text, its vector if it could be had, and filters."""
+
+    query: str
+    vector: Vector | None
+    filters: Filters
+    table: str
+    """The current model's table."""
+    text_search: str
+    """How words are stemmed."""
+    candidates: int
+    """How many of each kind of match are wanted."""
+
+
+def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
+    """The memories of an agent that match best, by meaning and by words, in no order."""
+    params = {
+        "agent": agent.number,
+        "forgotten_before": agent.forgotten_before,
+        "memories": agent.memories,
+        "mean_words": agent.mean_words,
+        "query": search.query,
+        "text_search": search.text_search,
+        "candidates": search.candidates,
+        "vector": None if search.vector is None else half(search.vector),
+        **filter_params(search.filters),
+    }
+    form = _form(agent, search)
+    statement = _SQL["candidates"].render(
+        similarity=_SQL[form].text,
+        holds=_SQL["holds"].text if search.filters.any else "true",
+        shard=shard.schema,
+        vectors=search.table,
+        # A partial index is only used when its agent and number stand in the statement itself.
+        **({"agent": str(agent.number), "upto": str(agent.indexed_upto)} if form == "indexed_similarity" else {}),
+    )
+    if form == "indexed_similarity":
+        rows = shard.node.run_all([(_SQL["prepare_index_scan"].render(), {}), (statement, params)])[1]
+    else:
+        rows = shard.node.run(statement, params)
+    return [Candidate(*row) for row in rows]
+
+
+def _form(agent: Agent, search: Search) -> str:
+    """Which statement compares the vectors: exactly, unless the agent has outgrown that."""
+    if search.vector is None:
+        return "no_similarity"
+    if search.filters.any:
+        return "filtered_similarity"
+    return "indexed_similarity" if agent.indexed_upto else "every_similarity"

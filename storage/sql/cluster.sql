@@ -1,0 +1,28 @@
+-- name: shards
+-- The map: which shard lives on which node.
+SELECT shard, node, epoch FROM control.shards ORDER BY shard;
+
+-- name: schemas
+-- The shards' schemas on this node.
+SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^shard_[0-9]+$' ORDER BY 1;
+
+-- name: active
+-- What a shard says of itself, if it is open here.
+SELECT shard, epoch, shard_count FROM {shard}.meta WHERE state = 'active';
+
+-- name: found
+-- The cluster as it was created.
+SELECT shard_count, hash_version FROM control.cluster;
+
+-- name: create
+-- Fix the cluster's shard count and hash for good.
+INSERT INTO control.cluster (shard_count, hash_version) VALUES (%(shard_count)s, %(hash_version)s);
+
+-- name: place
+-- Put a shard on the map.
+INSERT INTO control.shards (shard, node) VALUES (%(shard)s, %(node)s);
+
+-- name: enroll
+-- Write a new shard's own record of itself.
+INSERT INTO {shard}.meta (shard, shard_count, hash_version)
+VALUES (%(shard)s, %(shard_count)s, %(hash_version)s) ON CONFLICT DO NOTHING;

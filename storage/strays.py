@@ -1,0 +1,88 @@
+"""Strays: producers' messages that could not be taken in, kept with the reason instead of lost.
+
+They live in any shard that answers. One that does not validate waits for an operator; one whose shard
+was down is sent on by the sweep.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from memlane.errors import Unavailable
+from memlane.storage import queries
+from memlane.storage.cluster import Cluster, Shard
+
+_SQL = queries.load("strays")
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A message that waits for its shard."""
+
+    id: UUID
+    task: str
+    tenant: str
+    payload: Mapping[str, Any]
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class StraySummary:
+    """How many messages are kept for the same reason, and since when."""
+
+    task: str
+    reason: str
+    count: int
+    since: datetime
+
+
+def keep(
+    cluster: Cluster, task: str, tenant: str | None, reason: str, payload: Mapping[str, Any], target: int | None = None
+) -> None:
+    """Keep a message in the first shard that answers.
+
+    Args:
+        cluster: where to.
+        task: the producer's task.
+        tenant: whose it is, if that could be made out.
+        reason: what is wrong with it, without content.
+        payload: the message.
+        target: the shard that was down, so that it is sent on; None for what is invalid.
+
+    Raises:
+        Unavailable: no shard answers; the message has to stay in the queue.
+    """
+    params = {
+        "id": uuid4(),
+        "task": task,
+        "tenant": tenant,
+        "reason": reason,
+        "payload": Jsonb(payload),
+        "target": target,
+    }
+    for shard in cluster.shards():
+        try:
+            cluster.on(shard.number, lambda here: here.write(_SQL["keep"], params))
+        except Unavailable:
+            continue
+        return
+    raise Unavailable("no shard answers")
+
+
+def waiting(shard: Shard, limit: int) -> Sequence[Stray]:
+    """Messages kept here whose shard was down, oldest first."""
+    return [Stray(*row) for row in shard.run(_SQL["waiting"], {"limit": limit})]
+
+
+def drop(shard: Shard, id_: UUID) -> None:
+    """A message has reached its shard."""
+    shard.run(_SQL["drop"], {"id": id_})
+
+
+def summary(shard: Shard) -> list[StraySummary]:
+    """What is kept here."""
+    return [StraySummary(*row) for row in shard.run(_SQL["summary"])]

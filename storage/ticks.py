@@ -1,0 +1,44 @@
+"""Ticks: a duty runs once per slot of time, however many beats there are, and one that broke off is seen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from memlane.storage import queries
+from memlane.storage.nodes import Node
+
+_SQL = queries.load("control")
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The last run of a duty; `done_at` is None while it runs, or when it broke off."""
+
+    name: str
+    slot: datetime
+    holder: str
+    claimed_at: datetime
+    done_at: datetime | None
+
+
+def slot_of(moment: datetime, every_s: int) -> datetime:
+    """The beginning of the slot that a moment lies in."""
+    seconds = int(moment.timestamp()) // every_s * every_s
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@contextmanager
+def once_per_slot(control: Node, name: str, every_s: int, holder: str) -> Iterator[bool]:
+    """Whether we are the one to run a duty in this slot; it is noted as done when the block ends well."""
+    slot = slot_of(datetime.now(UTC), every_s)
+    mine = bool(control.run(_SQL["claim_tick"].render(), {"name": name, "slot": slot, "holder": holder}))
+    yield mine
+    if mine:
+        control.run(_SQL["finish_tick"].render(), {"name": name, "slot": slot})
+        control.run(_SQL["drop_old_ticks"].render())
+
+
+def last(control: Node) -> list[Tick]:
+    """The last run of each duty."""
+    return [Tick(*row) for row in control.run(_SQL["ticks"].render())]

@@ -1,0 +1,40 @@
+"""Embedders: one contract, and an implementation for each source of vectors."""
+
+from memlane.config.settings import EmbedderName, Settings
+from memlane.storage.models import Model
+from memlane.tasks.embedders.contract import Embedder, Embedding
+
+__all__ = ["Embedder", "Embedding", "make_embedder", "model_of"]
+
+
+def model_of(settings: Settings) -> Model:
+    """The model that the settings ask for; nothing is loaded."""
+    match settings.embedder:
+        case EmbedderName.HASH:
+            return Model("hash", 384)
+        case EmbedderName.MINILM:
+            return Model("all-minilm-l6-v2", 384)
+        case EmbedderName.OPENAI:
+            return Model(f"{settings.openai_model}@{settings.openai_dims}", settings.openai_dims)
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name; its library is imported only now.
+
+    Raises:
+        ModelMissing: the weights of a local model are not on this machine.
+    """
+    model = model_of(settings)
+    match settings.embedder:
+        case EmbedderName.HASH:
+            from memlane.tasks.embedders.hash import HashEmbedder
+
+            return HashEmbedder(model)
+        case EmbedderName.MINILM:
+            from memlane.tasks.embedders.minilm import MiniLM
+
+            return MiniLM(model, settings)
+        case EmbedderName.OPENAI:
+            from memlane.tasks.embedders.openai import OpenAIEmbedder
+
+            return OpenAIEmbedder(model, settings)

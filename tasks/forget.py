@@ -1,0 +1,72 @@
+"""Forget: one memory at once and whole; an agent's memories by a mark that all obey, and then their rows."""
+
+from uuid import UUID
+
+import structlog
+
+from memlane.errors import Unavailable
+from memlane.storage import agents, embedding_cache, forget, ids, jobs
+from memlane.storage.cluster import Shard
+from memlane.storage.jobs import Claim, Kind
+from memlane.tasks.lane import Lane
+
+log = structlog.get_logger(__name__)
+
+
+def forget_memory(lane: Lane, tenant: str, agent: str, id_: UUID) -> bool:
+    """Forget one memory for good; False if it was never accepted.
+
+    Raises:
+        Unavailable: it is not known whether it was forgotten; asking again does no harm.
+    """
+
+    def work(shard: Shard) -> bool:
+        number = lane.numbers.of(shard, tenant, [agent], register=False).get(agent)
+        if number is None or not ids.states(shard, [(number, id_)]):
+            return False
+        gone = forget.forget_memory(shard, tenant, number, id_)
+        _drop_from_cache(lane, tenant, gone.hashes)
+        return True
+
+    return lane.cluster.on(lane.cluster.shard_of(tenant, agent), work)
+
+
+def forget_agent(lane: Lane, tenant: str, agent: str) -> bool:
+    """Forget everything accepted for an agent up to now; its rows are removed by a drain. False if unknown.
+
+    Raises:
+        Unavailable: it is not known whether it was forgotten; asking again does no harm.
+    """
+    number = lane.cluster.shard_of(tenant, agent)
+
+    def work(shard: Shard) -> bool:
+        known = agents.forget(shard, tenant, agent)
+        if known is None:
+            return False
+        jobs.open_once(shard, Kind.FORGET, tenant, known)
+        return True
+
+    found = lane.cluster.on(number, work)
+    if found:
+        lane.wake(Kind.FORGET, number)
+    return found
+
+
+def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> int:
+    """Finish forget jobs: remove the rows in slices; how many memories went."""
+    removed = 0
+    for job in claim.jobs:
+        if job.agent is None:
+            continue
+        while (gone := forget.remove_slice(shard, job.tenant, job.agent)).memories:
+            removed += gone.memories
+            _drop_from_cache(lane, job.tenant, gone.hashes)
+    jobs.settle(shard, claim.token, claim.numbers)
+    return removed
+
+
+def _drop_from_cache(lane: Lane, tenant: str, hashes: tuple[bytes, ...]) -> None:
+    try:
+        embedding_cache.drop(lane.cluster, tenant, hashes)
+    except Unavailable as error:
+        log.warning("cache.not_dropped", tenant=tenant, why=str(error))

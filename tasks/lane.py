@@ -1,0 +1,48 @@
+"""The lane: everything that a task needs, made once per process and handed to each."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+from memlane.config.settings import Settings
+from memlane.storage.agents import AgentNumbers
+from memlane.storage.cluster import Cluster
+from memlane.storage.jobs import Kind
+from memlane.storage.models import Model, table_name
+from memlane.tasks.embedders import make_embedder, model_of
+from memlane.tasks.provider import Provider
+
+Wake = Callable[[Kind, int], None]
+"""Tells the workers that a shard has jobs of a kind; returns at once and never fails."""
+
+
+def nobody(_kind: Kind, _shard: int) -> None:
+    """Wake nobody: the sweep will find the work."""
+
+
+class Lane:
+    """Settings, storage, provider and the way to wake workers, for one process.
+
+    Make it after the fork: it owns connections and threads.
+    """
+
+    def __init__(self, settings: Settings, role: str, wake: Wake = nobody) -> None:
+        self.settings = settings
+        self.cluster = Cluster(settings, role)
+        self.numbers = AgentNumbers(settings.agent_cache)
+        self.wake = wake
+        self.model: Model = model_of(settings)
+        self.table = table_name(self.model.name)
+        """The current model's table of vectors, in every shard."""
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The source of vectors; a local model is loaded on first use."""
+        return Provider(make_embedder(self.settings))
+
+    def open(self) -> None:
+        """Start connecting."""
+        self.cluster.open()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.cluster.close()

@@ -1,0 +1,54 @@
+"""Recall: answer a question from an agent's memory. Never queued: the path is find, embed, search, rank, read."""
+
+from memlane.contract import Hit, Memory, Parts, Recalled, RecallRequest
+from memlane.errors import ProviderRefused
+from memlane.storage import agents, memories, recall
+from memlane.storage.cluster import Shard
+from memlane.storage.halfvec import Vector
+from memlane.storage.recall import Search
+from memlane.tasks import embedding, ranking
+from memlane.tasks.lane import Lane
+from memlane.tasks.ranking import Ranked
+
+CANDIDATES = 100
+"""How many of the best by meaning, and by words, are ranked: 50 to 200 made no difference on LoCoMo."""
+
+
+def recall_memories(lane: Lane, tenant: str, request: RecallRequest) -> tuple[Recalled, dict[tuple[int, int], int]]:
+    """The best hits, and the accesses to count: (agent's number, memory's number) to 1.
+
+    Raises:
+        NodeDown: the agent's node does not answer; an outage is not an empty memory.
+    """
+    vector, refusal = query_vector(lane, tenant, request.query)
+    number = lane.cluster.shard_of(tenant, request.agent)
+    hits, accesses = lane.cluster.on(number, lambda shard: search(lane, shard, tenant, request, vector))
+    degraded = [f"found by words only: {refusal}"] if refusal else []
+    return Recalled(hits, tuple(degraded)), accesses
+
+
+def query_vector(lane: Lane, tenant: str, query: str) -> tuple[Vector | None, ProviderRefused | None]:
+    """The query's vector, or why there is none."""
+    answer = embedding.embed(lane, {"query": (tenant, query)}, keep=False)
+    return answer.found.get("query"), answer.refusal
+
+
+def search(
+    lane: Lane, shard: Shard, tenant: str, request: RecallRequest, vector: Vector | None
+) -> tuple[tuple[Hit, ...], dict[tuple[int, int], int]]:
+    """The hits in one shard; an agent of which nothing was ever accepted has none."""
+    agent = agents.find(shard, tenant, request.agent, lane.model.name)
+    if agent is None:
+        return (), {}
+    wanted = Search(request.query, vector, request.filters, lane.table, lane.settings.text_search, CANDIDATES)
+    ranked = ranking.rank(recall.candidates(shard, agent, wanted), request.limit)
+    if not ranked:
+        return (), {}
+    found = memories.by_numbers(shard, request.agent, agent.number, [r.candidate.number for r in ranked])
+    hits = tuple(_hit(found[r.candidate.number], r) for r in ranked if r.candidate.number in found)
+    return hits, {(agent.number, r.candidate.number): 1 for r in ranked}
+
+
+def _hit(memory: Memory, ranked: Ranked) -> Hit:
+    candidate = ranked.candidate
+    return Hit(memory, ranked.score, Parts(candidate.similarity, candidate.words, ranked.context))

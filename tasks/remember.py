@@ -1,0 +1,29 @@
+"""Remember: finish a batch of remember jobs. One request to the provider, one transaction on the shard."""
+
+from memlane.contract import spoken
+from memlane.storage import memories
+from memlane.storage.cluster import Shard
+from memlane.storage.jobs import Claim, Job, Kind
+from memlane.storage.memories import Stored
+from memlane.tasks import embedding
+from memlane.tasks.lane import Lane
+
+
+def remember(lane: Lane, shard: Shard, claim: Claim) -> Stored:
+    """Write claimed memories with their vectors; those that the provider refuses get theirs later.
+
+    Raises:
+        NodeDown, ShardMoved, Unavailable: nothing was written, or it is not known; the lease decides.
+    """
+    texts = {job.number: (job.tenant, text_of(job)) for job in claim.jobs}
+    vectors = embedding.embed(lane, texts)
+    delay_s = vectors.refusal.retry_after_s if vectors.refusal else 0.0
+    stored = memories.store(shard, claim, vectors.found, lane.table, lane.settings.text_search, delay_s)
+    if stored.stored > stored.searchable and not delay_s:
+        lane.wake(Kind.EMBED, shard.number)
+    return stored
+
+
+def text_of(job: Job) -> str:
+    """What is searched and embedded of a remember job."""
+    return spoken(job.payload.get("speaker"), job.payload["content"])
