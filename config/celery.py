@@ -12,7 +12,7 @@ from typing import Any
 
 from kombu import Queue
 
-from memlane.config.settings import Settings
+from memlane.config.settings import Settings, WorkerClassName
 
 
 class QueueName(StrEnum):
@@ -37,7 +37,7 @@ class WorkerClass:
     than the time limit, or a running task would be started a second time.
     """
 
-    name: str
+    name: WorkerClassName
     queues: tuple[QueueName, ...]
     time_limit_s: int
     visibility_s: int
@@ -46,9 +46,9 @@ class WorkerClass:
 WORKER_CLASSES = {
     c.name: c
     for c in (
-        WorkerClass("ingest", (QueueName.MEMORY, QueueName.REMEMBER, QueueName.EMBED), 120, 300),
-        WorkerClass("upkeep", (QueueName.OPTIMIZE, QueueName.MAINTENANCE), 3600, 7200),
-        WorkerClass("sweep", (QueueName.SWEEP,), 60, 120),
+        WorkerClass(WorkerClassName.INGEST, (QueueName.MEMORY, QueueName.REMEMBER, QueueName.EMBED), 120, 300),
+        WorkerClass(WorkerClassName.UPKEEP, (QueueName.OPTIMIZE, QueueName.MAINTENANCE), 3600, 7200),
+        WorkerClass(WorkerClassName.SWEEP, (QueueName.SWEEP,), 60, 120),
     )
 }
 
@@ -63,8 +63,9 @@ ROUTES = {
 }
 
 
-def celery_config(settings: Settings, worker_class: WorkerClass) -> dict[str, Any]:
-    """The settings of one Celery app; `worker_class` matters for consumers only."""
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """The settings of one Celery app; those of the worker class matter for consumers only."""
+    worker_class = WORKER_CLASSES[settings.worker_class]
     url = settings.broker_url.get_secret_value()
     amqp = url.startswith(("amqp://", "amqps://", "pyamqp://"))
     return {

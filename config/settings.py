@@ -34,6 +34,14 @@ class EmbedderName(StrEnum):
     HASH = "hash"
 
 
+class WorkerClassName(StrEnum):
+    """The classes of worker processes; config/celery.py says what each consumes."""
+
+    INGEST = "ingest"
+    UPKEEP = "upkeep"
+    SWEEP = "sweep"
+
+
 class Settings(BaseSettings):
     """Everything that can be set, from the environment as MEMLANE_<FIELD> or from the caller."""
 
@@ -134,6 +142,8 @@ class Settings(BaseSettings):
     # --- the process ------------------------------------------------------------------------
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
+    worker_class: WorkerClassName = WorkerClassName.INGEST
+    """Which queues this worker process consumes; see config/celery.py."""
     ready_file: Path | None = None
     """Written when this process is ready; the supervisor waits for it."""
 

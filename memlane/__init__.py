@@ -1,3 +1,49 @@
-"""memlane: durable, searchable long-term memory for AI agents."""
+"""memlane: durable, searchable long-term memory for AI agents.
+
+    from memlane import Client
+
+    client = Client("http://127.0.0.1:8777", api_key="mlk_...")
+    client.remember("agent-1", "Caroline prefers green tea").wait("searchable")
+    for hit in client.recall("agent-1", "what does she drink?"):
+        print(hit.score, hit.memory.content)
+"""
+
+from memlane.client import AsyncClient, Client
+from memlane.contract import (
+    BatchResult,
+    Event,
+    Filters,
+    Hit,
+    Ledger,
+    Memory,
+    MemoryItem,
+    Page,
+    Parts,
+    Recalled,
+    Receipt,
+    Rejection,
+    State,
+)
+from memlane.errors import MemlaneError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "BatchResult",
+    "Client",
+    "Event",
+    "Filters",
+    "Hit",
+    "Ledger",
+    "Memory",
+    "MemoryItem",
+    "MemlaneError",
+    "Page",
+    "Parts",
+    "Recalled",
+    "Receipt",
+    "Rejection",
+    "State",
+    "__version__",
+]

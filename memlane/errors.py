@@ -2,12 +2,14 @@
 
     MemlaneError
     ├── InvalidInput        a field is wrong; `fields` names it
+    │   ├── Malformed       a body that is not JSON
     │   └── TooLarge        a body over the limit
     ├── Unauthorized        no key, an unknown or a revoked one
     │   └── Forbidden       a key that may not do this
     ├── NotFound            no such memory
     ├── Conflict            the same key or id with other content; `first` is the one that holds it
     ├── WaitTimeout         a receipt did not get there in time (retryable)
+    ├── NeverReached        a receipt will not get there: it was parked or forgotten
     ├── Unavailable         something is down or busy (retryable, `retry_after_s`)
     │   ├── NodeDown        a Postgres node does not answer
     │   ├── ShardMoved      the shard lives elsewhere now; the map has to be read again
@@ -46,6 +48,10 @@ class InvalidInput(MemlaneError):
         super().__init__(detail or "; ".join(f"{f.field}: {f.detail}" for f in self.fields))
 
 
+class Malformed(InvalidInput):
+    """A body that is not JSON at all."""
+
+
 class TooLarge(InvalidInput):
     """A body over the limit."""
 
@@ -78,6 +84,10 @@ class WaitTimeout(MemlaneError):
     """A receipt did not reach the state in time; it is as durable as before."""
 
     retryable = True
+
+
+class NeverReached(MemlaneError):
+    """A receipt will not reach the state: its memory was parked or forgotten meanwhile."""
 
 
 class Unavailable(MemlaneError):

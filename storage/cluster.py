@@ -50,6 +50,15 @@ class Shard:
         """Run one writing statement, which calls the fence with this epoch."""
         return self.run(query, {**params, "epoch": self.epoch}, **places)
 
+    def ping(self) -> None:
+        """Whether it answers, here and open.
+
+        Raises:
+            NodeDown, ShardMoved: it does not.
+        """
+        if not self.run(_SQL["active"]):
+            raise ShardMoved(f"shard {self.number} is not open on node {self.node.name}")
+
     def render(self, query: Query, **places: str) -> bytes:
         """A statement with this shard's schema filled in."""
         return query.render(shard=self.schema, **places)
@@ -71,10 +80,10 @@ class ShardMap:
 class Cluster:
     """All nodes and shards, for one process."""
 
-    def __init__(self, settings: Settings, role: str) -> None:
+    def __init__(self, settings: Settings, role: str, pool_size: int) -> None:
         control = settings.control
         self.nodes = {
-            name: Node(name, uri.get_secret_value(), settings, role) for name, uri in settings.nodes.items()
+            name: Node(name, uri.get_secret_value(), settings, role, pool_size) for name, uri in settings.nodes.items()
         }
         self.control = self.nodes[control]
         self._known: ShardMap | None = None
@@ -112,6 +121,11 @@ class Cluster:
         if found is None:
             raise NodeDown(f"shard {number} is on a node that does not answer")
         return found
+
+    def node_of(self, number: int) -> str | None:
+        """The name of the node that a shard is on by the map at hand; asks nobody."""
+        shard = self._known.shards.get(number) if self._known else None
+        return shard.node.name if shard else None
 
     def shard_of(self, tenant: str, agent: str) -> int:
         """The number of the shard where an agent lives."""

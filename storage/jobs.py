@@ -1,7 +1,7 @@
 """Jobs: durable requests in a shard, claimed under a lease and ended in the transaction of their effect."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import ceil, log2
 from typing import Any
@@ -63,6 +63,32 @@ class Terms:
     holder: str
     lease_s: float
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What finishing a claim came to.
+
+    Attributes:
+        stored: memories that were written.
+        searchable: vectors, or cached embeddings, that were written.
+        dropped: jobs whose memory had been forgotten meanwhile.
+        removed: memories that were removed.
+        promoted: agents that got an index.
+        fenced: the lease was lost, so nothing was done.
+        refused: some were put off, because the provider or somebody else said so.
+    """
+
+    stored: int = 0
+    searchable: int = 0
+    dropped: int = 0
+    removed: int = 0
+    promoted: int = 0
+    fenced: bool = False
+    refused: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name)) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +175,11 @@ def settle(shard: Shard, token: UUID, done: Sequence[int], delay: Delay = NO_DEL
     """End the jobs of a lease that are done and give the others back for later; False if the lease was lost."""
     params = {"token": token, "numbers": list(done), **delay.params}
     return bool(shard.write(_SQL["settle"], params, later=LATER)[0][0])
+
+
+def fail(shard: Shard, token: UUID, error: str) -> None:
+    """Say that the work of a lease failed, and not for want of somebody else: it counts as a death."""
+    shard.run(_SQL["fail"], {"token": token, "error": error})
 
 
 def expire(shard: Shard, claim_size: int, deaths_alone: int) -> tuple[int, int]:

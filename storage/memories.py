@@ -1,7 +1,6 @@
 """Memories: written when their job is finished, read by id, by number and page by page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -12,25 +11,15 @@ from memlane.contract import Filters, Memory, spoken
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import HalfVectors, Vector
-from memlane.storage.jobs import LATER, Claim, Delay
+from memlane.storage.jobs import LATER, Claim, Delay, Done
 
 _SQL = queries.load("memories")
 _HOLDS = queries.load("recall")["holds"].text
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What finishing a claim has done; `fenced` when the lease was lost and so nothing was done."""
-
-    stored: int = 0
-    searchable: int = 0
-    dropped: int = 0
-    fenced: bool = False
-
-
 def store(
     shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, text_search: str, delay_s: float
-) -> Stored:
+) -> Done:
     """Finish remember jobs in one transaction.
 
     Args:
@@ -43,14 +32,14 @@ def store(
     """
     params = {**_arrays(vectors), "token": claim.token, "text_search": text_search, "delay_s": delay_s}
     stored, searchable, dropped, held = shard.write(_SQL["store"], params, vectors=table)[0]
-    return Stored(stored, searchable, dropped, fenced=not held)
+    return Done(stored=stored, searchable=searchable, dropped=dropped, fenced=not held)
 
 
-def attach(shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, delay: Delay) -> Stored:
+def attach(shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, delay: Delay) -> Done:
     """Finish embed jobs in one transaction: add the vectors at hand, put the jobs without one off."""
     params = {**_arrays(vectors), **delay.params, "token": claim.token}
     searchable, held = shard.write(_SQL["attach"], params, later=LATER, vectors=table)[0]
-    return Stored(searchable=searchable, fenced=not held)
+    return Done(searchable=searchable, fenced=not held, refused=searchable < len(claim.jobs))
 
 
 def _arrays(vectors: Mapping[int, Vector]) -> dict[str, Any]:

@@ -41,14 +41,14 @@ class Node:
     Open it after the fork: a pool owns threads and sockets.
     """
 
-    def __init__(self, name: str, uri: str, settings: Settings, role: str) -> None:
+    def __init__(self, name: str, uri: str, settings: Settings, role: str, pool_size: int) -> None:
         self.name = name
         self._refused_until = 0.0
         self._pool = ConnectionPool(
             uri,
             kwargs=_connection_options(uri, settings, role),
             min_size=0,
-            max_size=settings.pool_size,
+            max_size=pool_size,
             timeout=settings.pool_wait_s,
             open=False,
             name=name,

@@ -4,14 +4,13 @@ They live in any shard that answers. One that does not validate waits for an ope
 was down is sent on by the sweep.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from psycopg.types.json import Jsonb
-
+from memlane.contract.status import StrayStatus
 from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Cluster, Shard
@@ -28,16 +27,6 @@ class Stray:
     tenant: str
     payload: Mapping[str, Any]
     target: int
-
-
-@dataclass(frozen=True, slots=True)
-class StraySummary:
-    """How many messages are kept for the same reason, and since when."""
-
-    task: str
-    reason: str
-    count: int
-    since: datetime
 
 
 def keep(
@@ -61,7 +50,7 @@ def keep(
         "task": task,
         "tenant": tenant,
         "reason": reason,
-        "payload": Jsonb(payload),
+        "payload": json.dumps(payload, default=repr),
         "target": target,
     }
     for shard in cluster.shards():
@@ -75,7 +64,8 @@ def keep(
 
 def waiting(shard: Shard, limit: int) -> Sequence[Stray]:
     """Messages kept here whose shard was down, oldest first."""
-    return [Stray(*row) for row in shard.run(_SQL["waiting"], {"limit": limit})]
+    rows = shard.run(_SQL["waiting"], {"limit": limit})
+    return [Stray(id_, task, tenant, json.loads(payload), target) for id_, task, tenant, payload, target in rows]
 
 
 def drop(shard: Shard, id_: UUID) -> None:
@@ -83,6 +73,6 @@ def drop(shard: Shard, id_: UUID) -> None:
     shard.run(_SQL["drop"], {"id": id_})
 
 
-def summary(shard: Shard) -> list[StraySummary]:
+def summary(shard: Shard) -> list[StrayStatus]:
     """What is kept here."""
-    return [StraySummary(*row) for row in shard.run(_SQL["summary"])]
+    return [StrayStatus(*row) for row in shard.run(_SQL["summary"])]

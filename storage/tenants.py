@@ -4,9 +4,9 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 
+from memlane.contract.status import KeyStatus, TenantStatus
 from memlane.errors import FieldError, InvalidInput, NotFound, Unauthorized
 from memlane.storage import queries
 from memlane.storage.nodes import Node
@@ -29,25 +29,6 @@ class Principal:
         return self.tenant is None
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """A tenant."""
-
-    tenant: str
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key as it may be shown: without its secret."""
-
-    prefix: str
-    tenant: str | None
-    label: str
-    created_at: datetime
-    revoked_at: datetime | None
-
-
 def check_tenant(name: str) -> str:
     """A tenant's name: small letters, digits, - and _, at most 63 of them, a letter or digit first.
 
@@ -64,9 +45,9 @@ def create_tenant(control: Node, name: str) -> bool:
     return bool(control.run(_SQL["create_tenant"].render(), {"tenant": check_tenant(name)}))
 
 
-def tenants(control: Node) -> list[Tenant]:
+def tenants(control: Node) -> list[TenantStatus]:
     """All tenants by name."""
-    return [Tenant(*row) for row in control.run(_SQL["tenants"].render())]
+    return [TenantStatus(*row) for row in control.run(_SQL["tenants"].render())]
 
 
 def new_key() -> str:
@@ -88,9 +69,9 @@ def create_key(control: Node, tenant: str | None, label: str = "", key: str | No
     return key
 
 
-def keys(control: Node, tenant: str | None = None) -> list[ApiKey]:
+def keys(control: Node, tenant: str | None = None) -> list[KeyStatus]:
     """All keys, or a tenant's, oldest first."""
-    return [ApiKey(*row) for row in control.run(_SQL["keys"].render(), {"tenant": tenant})]
+    return [KeyStatus(*row) for row in control.run(_SQL["keys"].render(), {"tenant": tenant})]
 
 
 def revoke_key(control: Node, prefix: str) -> None:

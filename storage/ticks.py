@@ -2,24 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from memlane.contract.status import DutyStatus
 from memlane.storage import queries
 from memlane.storage.nodes import Node
 
 _SQL = queries.load("control")
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """The last run of a duty; `done_at` is None while it runs, or when it broke off."""
-
-    name: str
-    slot: datetime
-    holder: str
-    claimed_at: datetime
-    done_at: datetime | None
 
 
 def slot_of(moment: datetime, every_s: int) -> datetime:
@@ -39,6 +28,6 @@ def once_per_slot(control: Node, name: str, every_s: int, holder: str) -> Iterat
         control.run(_SQL["drop_old_ticks"].render())
 
 
-def last(control: Node) -> list[Tick]:
+def last(control: Node) -> list[DutyStatus]:
     """The last run of each duty."""
-    return [Tick(*row) for row in control.run(_SQL["ticks"].render())]
+    return [DutyStatus(*row) for row in control.run(_SQL["ticks"].render())]

@@ -7,8 +7,7 @@ from memlane.contract.memory import key_id
 from memlane.storage import jobs, memories
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
-from memlane.storage.jobs import Claim, Delay, Kind
-from memlane.storage.memories import Stored
+from memlane.storage.jobs import Claim, Delay, Done, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
@@ -48,7 +47,7 @@ def request_missing(lane: Lane, tenant: str | None, agent: str | None = None) ->
     return opened
 
 
-def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Stored:
+def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish embed jobs: add the vectors, and put off the jobs whose text the provider refused."""
     texts = memories.texts(shard, claim)
     wanted = {job.number: (job.tenant, texts[job.number]) for job in claim.jobs if job.number in texts}
@@ -56,11 +55,11 @@ def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Stored:
     return memories.attach(shard, claim, vectors.found, lane.table, _delay(vectors.refusal))
 
 
-def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Stored:
+def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish text_embed jobs: the cache has the embeddings now."""
     vectors = embedding.embed(lane, {job.number: (job.tenant, str(job.payload["content"])) for job in claim.jobs})
     held = jobs.settle(shard, claim.token, list(vectors.found), _delay(vectors.refusal))
-    return Stored(searchable=len(vectors.found), fenced=not held)
+    return Done(searchable=len(vectors.found), fenced=not held, refused=len(vectors.found) < len(claim.jobs))
 
 
 def _delay(refusal: embedding.ProviderRefused | None) -> Delay:

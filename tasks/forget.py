@@ -7,7 +7,7 @@ import structlog
 from memlane.errors import Unavailable
 from memlane.storage import agents, embedding_cache, forget, ids, jobs
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Claim, Kind
+from memlane.storage.jobs import Claim, Done, Kind
 from memlane.tasks.lane import Lane
 
 log = structlog.get_logger(__name__)
@@ -52,8 +52,8 @@ def forget_agent(lane: Lane, tenant: str, agent: str) -> bool:
     return found
 
 
-def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> int:
-    """Finish forget jobs: remove the rows in slices; how many memories went."""
+def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
+    """Finish forget jobs: remove the rows in slices."""
     removed = 0
     for job in claim.jobs:
         if job.agent is None:
@@ -61,8 +61,8 @@ def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> int:
         while (gone := forget.remove_slice(shard, job.tenant, job.agent)).memories:
             removed += gone.memories
             _drop_from_cache(lane, job.tenant, gone.hashes)
-    jobs.settle(shard, claim.token, claim.numbers)
-    return removed
+    held = jobs.settle(shard, claim.token, claim.numbers)
+    return Done(removed=removed, fenced=not held)
 
 
 def _drop_from_cache(lane: Lane, tenant: str, hashes: tuple[bytes, ...]) -> None:

@@ -25,9 +25,9 @@ class Lane:
     Make it after the fork: it owns connections and threads.
     """
 
-    def __init__(self, settings: Settings, role: str, wake: Wake = nobody) -> None:
+    def __init__(self, settings: Settings, role: str, wake: Wake = nobody, pool_size: int | None = None) -> None:
         self.settings = settings
-        self.cluster = Cluster(settings, role)
+        self.cluster = Cluster(settings, role, pool_size or settings.pool_size)
         self.numbers = AgentNumbers(settings.agent_cache)
         self.wake = wake
         self.model: Model = model_of(settings)

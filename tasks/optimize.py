@@ -12,7 +12,7 @@ import structlog
 from memlane.storage import agents, jobs, upkeep
 from memlane.storage.cluster import Shard
 from memlane.storage.forget import vector_tables
-from memlane.storage.jobs import Claim, Delay, Kind
+from memlane.storage.jobs import Claim, Delay, Done, Kind
 from memlane.storage.upkeep import Promotion
 from memlane.tasks.lane import Lane
 
@@ -43,19 +43,19 @@ def request_shard(lane: Lane, number: int) -> UUID:
     return id_
 
 
-def optimize(lane: Lane, shard: Shard, claim: Claim) -> int:
-    """Finish optimize jobs: analyze the shard, promote the agents that were asked for; how many were promoted.
+def optimize(lane: Lane, shard: Shard, claim: Claim) -> Done:
+    """Finish optimize jobs: analyze the shard, promote the agents that were asked for.
 
     Every step may be repeated; what was built before is found and left.
     """
+    wanted = [job.agent for job in claim.jobs]
     with upkeep.alone(shard) as mine:
         if not mine:
-            jobs.settle(shard, claim.token, [], Delay(5.0, "the shard is being optimized already"))
-            return 0
-        wanted = [job.agent for job in claim.jobs]
+            held = jobs.settle(shard, claim.token, [], Delay(5.0, "the shard is being optimized already"))
+            return Done(fenced=not held, refused=True)
         promoted = optimize_shard(lane, shard, None if None in wanted else {n for n in wanted if n is not None})
-    jobs.settle(shard, claim.token, claim.numbers)
-    return promoted
+    held = jobs.settle(shard, claim.token, claim.numbers)
+    return Done(promoted=promoted, fenced=not held)
 
 
 def optimize_shard(lane: Lane, shard: Shard, wanted: set[int] | None) -> int:

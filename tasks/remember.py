@@ -3,13 +3,12 @@
 from memlane.contract import spoken
 from memlane.storage import memories
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Claim, Job, Kind
-from memlane.storage.memories import Stored
+from memlane.storage.jobs import Claim, Done, Job, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
 
-def remember(lane: Lane, shard: Shard, claim: Claim) -> Stored:
+def remember(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Write claimed memories with their vectors; those that the provider refuses get theirs later.
 
     Raises:

@@ -95,7 +95,7 @@ class Memory:
     content: str
     kind: str
     importance: float
-    tags: Sequence[str]
+    tags: tuple[str, ...]
     metadata: Mapping[str, Any]
     occurred_at: datetime
     created_at: datetime

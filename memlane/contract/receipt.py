@@ -54,7 +54,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of a batch: a receipt or a rejection for each item, in the order of the items."""
+    """What became of a batch: a receipt for each item in its place, or None there and a rejection."""
 
-    receipts: Sequence[Receipt]
-    rejections: Sequence[Rejection]
+    receipts: Sequence[Receipt | None]
+    rejections: Sequence[Rejection] = ()

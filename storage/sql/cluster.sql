@@ -26,3 +26,15 @@ INSERT INTO control.shards (shard, node) VALUES (%(shard)s, %(node)s);
 -- Write a new shard's own record of itself.
 INSERT INTO {shard}.meta (shard, shard_count, hash_version)
 VALUES (%(shard)s, %(shard_count)s, %(hash_version)s) ON CONFLICT DO NOTHING;
+
+-- name: size
+-- How many agents and memories a shard holds, and how many bytes that takes.
+SELECT count(*), coalesce(sum(memories), 0)::bigint,
+       (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+        WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r')
+FROM {shard}.agents;
+
+-- name: settings
+-- What a node promises to keep.
+SELECT name, setting FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'server_version');

@@ -13,7 +13,7 @@ VALUES (%(prefix)s, %(key_hash)s, %(tenant)s, %(label)s);
 
 -- name: keys
 -- All keys, without their secrets.
-SELECT prefix, tenant, label, created_at, revoked_at FROM control.api_keys
+SELECT prefix, label, created_at, tenant, revoked_at FROM control.api_keys
 WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s
 ORDER BY created_at;
 

@@ -92,14 +92,19 @@ SELECT count(*) FROM ended;
 now() + make_interval(secs => greatest(%(delay_s)s::float8,
                                        least(%(longest_s)s::float8, extract(epoch FROM now() - created_at)::float8)));
 
+-- name: fail
+-- Say that the work of a lease failed for a reason of its own; the lease counts as run out.
+UPDATE {shard}.leases SET expires_at = '-infinity', error = %(error)s WHERE token = %(token)s;
+
 -- name: expire
 -- Take jobs from leases that ran out: a death for each, unless the node itself was down meanwhile.
 WITH dead AS (
     DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s)
     WHERE expires_at < now()
-    RETURNING token, created_at > pg_postmaster_start_time() AS counts
+    RETURNING token, created_at > pg_postmaster_start_time() AS counts,
+              coalesce(error, 'the process that worked on it died each time') AS error
 ), struck AS (
-    SELECT jobs.number, dead.counts, jobs.deaths + dead.counts::int AS deaths
+    SELECT jobs.number, dead.counts, dead.error, jobs.deaths + dead.counts::int AS deaths
     FROM {shard}.jobs JOIN dead ON dead.token = jobs.lease
     ORDER BY jobs.number
     FOR UPDATE OF jobs
@@ -107,9 +112,9 @@ WITH dead AS (
     UPDATE {shard}.jobs
     SET lease = NULL,
         deaths = struck.deaths,
-        died_in = CASE WHEN struck.counts THEN lease ELSE died_in END,
+        died_in = CASE WHEN struck.counts THEN jobs.lease ELSE jobs.died_in END,
         parked_at = CASE WHEN struck.deaths >= %(deaths)s THEN now() END,
-        error = CASE WHEN struck.deaths >= %(deaths)s THEN 'the process that worked on it died each time' ELSE error END
+        error = CASE WHEN struck.deaths >= %(deaths)s THEN struck.error ELSE jobs.error END
     FROM struck
     WHERE jobs.number = struck.number
     RETURNING jobs.number, jobs.kind, jobs.tenant, jobs.agent, jobs.id, jobs.parked_at

@@ -33,8 +33,3 @@ DROP INDEX CONCURRENTLY IF EXISTS {shard}.{index};
 -- Indexes that a build left behind unfinished.
 SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE NOT i.indisvalid AND c.relnamespace = {quoted_shard}::regnamespace;
-
--- name: settings
--- What the node promises to keep.
-SELECT name, setting FROM pg_settings
-WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'server_version', 'synchronous_standby_names');

@@ -63,7 +63,8 @@ CREATE TABLE {shard}.leases (
     kind       text NOT NULL,
     holder     text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    error      text                               -- why its work failed, when it did and did not die
 );
 
 CREATE TABLE {shard}.jobs (
@@ -150,7 +151,7 @@ CREATE TABLE {shard}.strays (
     task        text NOT NULL,
     tenant      text,
     reason      text NOT NULL,
-    payload     jsonb,
+    payload     text NOT NULL,                    -- JSON as it came, also what jsonb cannot hold
     target      int,                              -- the shard that was down; null for what is invalid
     received_at timestamptz NOT NULL DEFAULT now()
 );

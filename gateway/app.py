@@ -1,0 +1,91 @@
+"""The gateway: the HTTP API. Async at the door, the same storage behind it in bounded threads."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI
+
+from memlane import __version__
+from memlane.config.settings import Settings
+from memlane.errors import MemlaneError
+from memlane.gateway import problems
+from memlane.gateway.auth import Keys
+from memlane.gateway.metrics import Measured, Metrics
+from memlane.gateway.routes import admin, agents, memories, probes, recall, receipts
+from memlane.gateway.state import Gateway
+from memlane.gateway.tally import Tally
+from memlane.gateway.threads import NodeThreads
+from memlane.gateway.waiters import Waiters
+from memlane.tasks.lane import Lane
+from memlane.workers.app import make_app
+from memlane.workers.broker import broker_status
+from memlane.workers.marks import make_marks
+from memlane.workers.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway as an ASGI app; it connects when it is started."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        gateway = _make(settings, metrics)
+        app.state.gateway = gateway
+        gateway.lane.open()
+        await _first_map(gateway)
+        await asyncio.to_thread(lambda: gateway.lane.provider)
+        tally = asyncio.create_task(gateway.tally.run())
+        if settings.ready_file is not None:
+            settings.ready_file.touch()
+        try:
+            yield
+        finally:
+            tally.cancel()
+            with suppress(asyncio.CancelledError):
+                await tally
+            await gateway.tally.flush()
+            gateway.threads.close()
+            gateway.lane.close()
+
+    app = FastAPI(
+        title="memlane",
+        version=__version__,
+        description="Durable, searchable long-term memory for AI agents.",
+        lifespan=lifespan,
+    )
+    for routes in (memories, receipts, recall, agents, admin, probes):
+        app.include_router(routes.router)
+    problems.install(app)
+    app.add_middleware(Measured, metrics=metrics)
+    return app
+
+
+def _make(settings: Settings, metrics: Metrics) -> Gateway:
+    celery = make_app(settings)
+    wake = Wakeups(celery, make_marks(settings.marks_url, settings.mark_s))
+    lane = Lane(settings, "gateway", wake, pool_size=settings.gateway_threads)
+    threads = NodeThreads(lane.cluster, settings)
+    return Gateway(
+        settings=settings,
+        lane=lane,
+        threads=threads,
+        keys=Keys(lane.cluster.control, threads, settings.key_cache_s),
+        waiters=Waiters(lane, threads, settings.poll_s),
+        tally=Tally(lane, threads),
+        metrics=metrics,
+        broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),
+    )
+
+
+async def _first_map(gateway: Gateway) -> None:
+    """Read the shard map; without any node we wait for one rather than serve nobody."""
+    while True:
+        try:
+            return await asyncio.to_thread(gateway.lane.cluster.refresh)
+        except MemlaneError as error:
+            log.warning("gateway.no_map", why=str(error))
+            await asyncio.sleep(1.0)

@@ -1,0 +1,66 @@
+"""Bodies: read up to a limit, parsed once, checked against the contract."""
+
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from memlane.contract import wire
+from memlane.contract.parsing import parse
+from memlane.errors import FieldError, InvalidInput, Malformed, TooLarge
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_json(request: Request) -> Any:
+    """The body of a request.
+
+    Raises:
+        TooLarge: it is over the limit; no more of it is read.
+        Malformed: it is not JSON.
+    """
+    limit: int = request.app.state.gateway.settings.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    try:
+        return json.loads(b"".join(parts))
+    except (ValueError, RecursionError) as error:
+        where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Malformed([FieldError("body", f"is not JSON{where}")]) from None
+
+
+async def read(request: Request, model: type[M]) -> M:
+    """The body of a request as a value of the contract.
+
+    Raises:
+        InvalidInput: names each field that is wrong.
+    """
+    raw = await read_json(request)
+    if not isinstance(raw, dict):
+        raise InvalidInput([FieldError("body", "must be an object")])
+    return parse(model, raw)
+
+
+def answer(value: object, status: int = 200) -> Response:
+    """A value of the contract as the answer."""
+    return Response(wire.dump(value), status, media_type="application/json")
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI description of a body that `read` reads."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge([FieldError("body", f"must be at most {limit} bytes")])

@@ -1,0 +1,85 @@
+"""Prometheus series of the gateway: requests as they were answered, and the backlog as the shards tell it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from memlane.storage.jobs import Backlog
+from memlane.storage.status import summed
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """All series, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "memlane_requests", "Requests by route and status.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "memlane_request_seconds",
+            "Time from a request to its answer.",
+            ("method", "route"),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.items = Counter(
+            "memlane_items", "Items by what became of them at the door.", ("outcome",), registry=self.registry
+        )
+        self._jobs = Gauge("memlane_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry)
+        self._oldest = Gauge(
+            "memlane_oldest_due_job_seconds", "Age of the oldest job that is due.", ("kind",), registry=self.registry
+        )
+        self.backlog_at = float("-inf")
+        """When the shards were asked last, on the monotonic clock."""
+        self._shards = Gauge("memlane_shards", "Shards by whether they answer.", ("state",), registry=self.registry)
+
+    def backlog(self, shards: Iterable[Sequence[Backlog] | None]) -> None:
+        """Take over what each shard says; None for one that does not answer."""
+        answers = list(shards)
+        self._jobs.clear()
+        self._oldest.clear()
+        for jobs in summed(answers):
+            for state in ("open", "leased", "parked"):
+                self._jobs.labels(jobs.kind, state).set(getattr(jobs, state))
+            self._oldest.labels(jobs.kind).set(jobs.oldest_s)
+        down = answers.count(None)
+        self._shards.labels("up").set(len(answers) - down)
+        self._shards.labels("down").set(down)
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Measured:
+    """ASGI middleware that measures each request; the route's pattern is the label, never the path."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and note how it was answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = monotonic()
+        answer: dict[str, int] = {"status": 500}
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer["status"] = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            labels: Mapping[str, str] = {"method": scope["method"], "route": route}
+            self._metrics.requests.labels(**labels, status=str(answer["status"])).inc()
+            self._metrics.seconds.labels(**labels).observe(monotonic() - begun)

@@ -1,0 +1,100 @@
+"""Errors as answers: problem+json (RFC 9457), with a code that the SDK turns back into the same error."""
+
+import json
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from memlane.errors import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    InvalidInput,
+    Malformed,
+    MemlaneError,
+    Misconfigured,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+_STATUS: tuple[tuple[type[MemlaneError], int, str], ...] = (
+    (Malformed, 400, "malformed"),
+    (TooLarge, 413, "too_large"),
+    (InvalidInput, 422, "invalid_input"),
+    (Forbidden, 403, "forbidden"),
+    (Unauthorized, 401, "unauthorized"),
+    (NotFound, 404, "not_found"),
+    (Conflict, 409, "conflict"),
+    (Unavailable, 503, "unavailable"),
+    (Misconfigured, 503, "misconfigured"),
+    (MemlaneError, 500, "server_error"),
+)
+"""Each error's status and code; the first that fits counts."""
+
+
+def status_of(error: MemlaneError) -> tuple[int, str]:
+    """The HTTP status and the code of an error."""
+    return next((status, code) for kind, status, code in _STATUS if isinstance(error, kind))
+
+
+def problem(error: MemlaneError) -> Response:
+    """An error as an answer."""
+    status, code = status_of(error)
+    body: dict[str, Any] = {"type": "about:blank", "title": _title(code), "status": status, "code": code, "detail": str(error)}
+    headers = {}
+    if isinstance(error, InvalidInput):
+        body["errors"] = [_field(field) for field in error.fields]
+    if isinstance(error, Conflict) and error.first is not None:
+        body["first"] = str(error.first)
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(body, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of an app a problem."""
+
+    @app.exception_handler(MemlaneError)
+    async def ours(_request: Request, error: MemlaneError) -> Response:
+        if status_of(error)[0] >= 500:
+            log.warning("request.failed", why=str(error))
+        return problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def parameters(_request: Request, error: RequestValidationError) -> Response:
+        fields = [FieldError(str(e["loc"][-1]), e["msg"]) for e in error.errors()]
+        return problem(InvalidInput(fields))
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        body = {"type": "about:blank", "title": _title(code), "status": error.status_code, "code": code}
+        return _response({**body, "detail": str(error.detail)}, error.status_code, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, _error: Exception) -> Response:
+        body = {"type": "about:blank", "title": "Server error", "status": 500, "code": "server_error"}
+        return _response({**body, "detail": "an error that was not foreseen; the log has it"}, 500, {})
+
+
+def _field(field: FieldError) -> dict[str, Any]:
+    named = {"field": field.field, "detail": field.detail}
+    return named if field.index is None else {**named, "index": field.index}
+
+
+def _title(code: str) -> str:
+    return code.replace("_", " ").capitalize()
+
+
+def _response(body: dict[str, Any], status: int, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(body), status, headers, media_type="application/problem+json")

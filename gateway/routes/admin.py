@@ -1,0 +1,138 @@
+"""/v1/admin: tenants, keys, and the state of the whole; for the admin key alone."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from memlane import __version__
+from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+from memlane.errors import NodeDown
+from memlane.gateway.auth import admin
+from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.state import Gateway, gateway_of
+from memlane.storage import status, tenants, ticks
+from memlane.tasks import batch_embed, optimize
+
+router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(admin)])
+
+
+class TenantRequest(BaseModel):
+    """A tenant to be added."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tenant: str
+
+
+class KeyRequest(BaseModel):
+    """A key to be made: for a tenant, or for the admin without one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tenant: str | None = None
+    label: Annotated[str, StringConstraints(max_length=128)] = ""
+
+
+@router.get("/tenants", response_model=list[TenantStatus])
+async def list_tenants(request: Request) -> Response:
+    """All tenants."""
+    gateway = gateway_of(request)
+    return answer(await gateway.threads.on_control(lambda: tenants.tenants(gateway.lane.cluster.control)))
+
+
+@router.post("/tenants", status_code=201, openapi_extra=body_of(TenantRequest))
+async def create_tenant(request: Request) -> dict[str, Any]:
+    """Add a tenant; one that is there already stays as it is."""
+    gateway = gateway_of(request)
+    asked = await read(request, TenantRequest)
+    control = gateway.lane.cluster.control
+    created = await gateway.threads.on_control(lambda: tenants.create_tenant(control, asked.tenant))
+    return {"tenant": asked.tenant, "created": created}
+
+
+@router.get("/keys", response_model=list[KeyStatus])
+async def list_keys(request: Request, tenant: str | None = None) -> Response:
+    """All keys, or a tenant's, without their secrets."""
+    gateway = gateway_of(request)
+    return answer(await gateway.threads.on_control(lambda: tenants.keys(gateway.lane.cluster.control, tenant)))
+
+
+@router.post("/keys", status_code=201, response_model=NewKey, openapi_extra=body_of(KeyRequest))
+async def create_key(request: Request) -> Response:
+    """Make a key; it is shown this once."""
+    gateway = gateway_of(request)
+    asked = await read(request, KeyRequest)
+    control = gateway.lane.cluster.control
+    key = await gateway.threads.on_control(lambda: tenants.create_key(control, asked.tenant, asked.label))
+    return answer(NewKey(key), 201)
+
+
+@router.delete("/keys/{prefix}")
+async def revoke_key(request: Request, prefix: str) -> dict[str, Any]:
+    """Make a key worthless, by the part of it between the underscores."""
+    gateway = gateway_of(request)
+    await gateway.threads.on_control(lambda: tenants.revoke_key(gateway.lane.cluster.control, prefix))
+    return {"prefix": prefix, "revoked": True}
+
+
+@router.get("/shards", response_model=list[ShardStatus])
+async def list_shards(request: Request) -> Response:
+    """Where each shard lives, and what it holds."""
+    return answer(await _shards(gateway_of(request)))
+
+
+@router.post("/shards/{number}/optimize", status_code=202)
+async def optimize_shard(request: Request, number: int) -> dict[str, Any]:
+    """Bring a shard's statistics up to date, and give its large agents their indexes."""
+    gateway = gateway_of(request)
+    job = await gateway.threads.on_shard(number, lambda: optimize.request_shard(gateway.lane, number))
+    return {"job": str(job)}
+
+
+@router.post("/embeddings", status_code=202)
+async def embed_missing(request: Request) -> dict[str, Any]:
+    """Open jobs for all memories, of all tenants, that have no vector of the current model."""
+    gateway = gateway_of(request)
+    return {"jobs": await gateway.threads.on_control(lambda: batch_embed.request_missing(gateway.lane, None))}
+
+
+@router.get("/status", response_model=Status)
+async def read_status(request: Request) -> Response:
+    """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
+    gateway = gateway_of(request)
+    cluster, threads = gateway.lane.cluster, gateway.threads
+    numbers = range(cluster.shard_count)
+    nodes = [await threads.on_node(name, lambda n=node: status.node_status(n)) for name, node in cluster.nodes.items()]
+    backlogs = await threads.on_each(numbers, lambda number: status.backlog_of(cluster, number))
+    strays = await threads.on_each(numbers, lambda number: status.strays_of(cluster, number))
+    return answer(
+        Status(
+            version=__version__,
+            model=gateway.lane.model.name,
+            nodes=nodes,
+            shards=await _shards(gateway),
+            jobs=status.summed(found for found in backlogs if isinstance(found, list)),
+            strays=[stray for found in strays if isinstance(found, list) for stray in found],
+            duties=await _duties(gateway),
+            broker=await threads.on_control(gateway.broker),
+        )
+    )
+
+
+async def _shards(gateway: Gateway) -> list[ShardStatus]:
+    cluster = gateway.lane.cluster
+    numbers = range(cluster.shard_count)
+    found = await gateway.threads.on_each(numbers, lambda number: status.shard_status(cluster, number))
+    return [
+        one if isinstance(one, ShardStatus) else ShardStatus(number, cluster.node_of(number) or "unknown", False)
+        for number, one in zip(numbers, found, strict=True)
+    ]
+
+
+async def _duties(gateway: Gateway) -> list[Any]:
+    try:
+        return list(await gateway.threads.on_control(lambda: ticks.last(gateway.lane.cluster.control)))
+    except NodeDown:
+        return []

@@ -1,0 +1,50 @@
+"""/v1/agents: what concerns all memories of an agent. /v1/ledger: whether everything adds up."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from memlane.contract import Ledger
+from memlane.contract.text import Name
+from memlane.errors import NotFound
+from memlane.gateway.auth import principal, tenant
+from memlane.gateway.bodies import answer
+from memlane.gateway.state import gateway_of
+from memlane.storage import ledger
+from memlane.storage.tenants import Principal
+from memlane.tasks import forget, optimize
+
+router = APIRouter(tags=["agents"])
+
+Tenant = Annotated[str, Depends(tenant)]
+
+
+@router.post("/v1/agents/{agent:path}/optimize", status_code=202)
+async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
+    """Bring statistics up to date, and give the agent an index of its own if it has outgrown exact search."""
+    gateway = gateway_of(request)
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    job = await gateway.threads.on_shard(shard, lambda: optimize.request(gateway.lane, tenant, agent))
+    if job is None:
+        raise NotFound("nothing was accepted for this agent yet")
+    return {"job": str(job)}
+
+
+@router.delete("/v1/agents/{agent:path}", status_code=202)
+async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
+    """Forget everything that was accepted for an agent up to now; it is out of sight at once."""
+    gateway = gateway_of(request)
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    known = await gateway.threads.on_shard(shard, lambda: forget.forget_agent(gateway.lane, tenant, agent))
+    if not known:
+        raise NotFound("nothing was accepted for this agent yet")
+    return {"agent": agent, "state": "forgotten"}
+
+
+@router.get("/v1/ledger", response_model=Ledger)
+async def read_ledger(request: Request, asking: Annotated[Principal, Depends(principal)]) -> Response:
+    """The sums of a tenant, or of all for the admin: accepted = stored + dropped + parked + open."""
+    gateway = gateway_of(request)
+    found = await gateway.threads.on_control(lambda: ledger.balance(gateway.lane.cluster, asking.tenant))
+    return answer(found)

@@ -1,0 +1,210 @@
+"""/v1/memories: hand over, read, list, forget."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from memlane.contract import BatchResult, Filters, Memory, MemoryItem, Page, Receipt, Rejection, State, limits
+from memlane.contract.parsing import parse, parse_items
+from memlane.contract.text import Name
+from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
+from memlane.gateway.auth import tenant
+from memlane.gateway.bodies import answer, read_json
+from memlane.gateway.problems import status_of
+from memlane.gateway.state import Gateway, gateway_of
+from memlane.storage import memories
+from memlane.tasks import accept, forget
+from memlane.tasks.accept import Result
+
+router = APIRouter(tags=["memories"])
+
+Tenant = Annotated[str, Depends(tenant)]
+
+_ONE_OR_MANY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One memory, or a batch: good items of a batch are accepted, bad ones listed by index.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        MemoryItem.model_json_schema(),
+                        {
+                            "type": "object",
+                            "required": ["memories"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "memories": {
+                                    "type": "array",
+                                    "minItems": 1,
+                                    "maxItems": limits.BATCH_ITEMS,
+                                    "items": MemoryItem.model_json_schema(),
+                                },
+                                "atomic": {
+                                    "type": "boolean",
+                                    "default": False,
+                                    "description": "All or none; the items have to belong to one agent.",
+                                },
+                            },
+                        },
+                    ]
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/v1/memories", status_code=202, openapi_extra=_ONE_OR_MANY, response_model=Receipt | BatchResult)
+async def remember(request: Request, tenant: Tenant) -> Response:
+    """Hand over one memory or a batch. 202: durable; 200: all of it was durable before."""
+    gateway = gateway_of(request)
+    body = await read_json(request)
+    try:
+        if isinstance(body, dict) and "memories" in body:
+            return await _remember_many(gateway, tenant, body)
+        item = parse(MemoryItem, body)
+    except InvalidInput as error:
+        gateway.tally.rejected(tenant, len({field.index for field in error.fields}) or 1)
+        raise
+    result = (await _accept(gateway, tenant, [item], atomic=False))[0]
+    if isinstance(result, MemlaneError):
+        raise result
+    return answer(result, 202 if result.state is State.ACCEPTED else 200)
+
+
+async def _remember_many(gateway: Gateway, tenant: str, body: dict[str, Any]) -> Response:
+    raw, atomic = _batch(body)
+    parsed = parse_items(raw)
+    if parsed.errors and (atomic or not parsed.items):
+        raise InvalidInput(parsed.errors)
+    gateway.tally.rejected(tenant, len(raw) - len(parsed.items))
+    results = await _accept(gateway, tenant, parsed.items, atomic=atomic)
+    receipts: list[Receipt | None] = [None] * len(raw)
+    rejections = [Rejection(e.index or 0, 422, e.detail, e.field) for e in parsed.errors]
+    for place, result in zip(parsed.places, results, strict=True):
+        if isinstance(result, MemlaneError):
+            rejections.append(_rejection(place, result))
+        else:
+            receipts[place] = result
+    _raise_if_all_failed(receipts, results)
+    new = any(receipt and receipt.state is State.ACCEPTED for receipt in receipts)
+    rejections.sort(key=lambda rejection: rejection.index)
+    return answer(BatchResult(receipts, rejections), 202 if new else 200)
+
+
+def _batch(body: dict[str, Any]) -> tuple[list[Any], bool]:
+    """The items of a batch, and whether it is all or none."""
+    raw, atomic = body["memories"], body.get("atomic", False)
+    if unknown := sorted(body.keys() - {"memories", "atomic"}):
+        raise InvalidInput([FieldError(name, "is not a field of a batch") for name in unknown])
+    if not isinstance(raw, list) or not raw:
+        raise InvalidInput([FieldError("memories", "must be a list with at least one item")])
+    if len(raw) > limits.BATCH_ITEMS:
+        raise InvalidInput([FieldError("memories", f"must be at most {limits.BATCH_ITEMS} items, is {len(raw)}")])
+    if not isinstance(atomic, bool):
+        raise InvalidInput([FieldError("atomic", "must be true or false")])
+    return raw, atomic
+
+
+async def _accept(gateway: Gateway, tenant: str, items: Sequence[MemoryItem], *, atomic: bool) -> list[Result]:
+    """Accept items on all their shards side by side; the results are in the order of the items."""
+    lane = gateway.lane
+    parts = accept.place(lane, tenant, items, atomic=atomic)
+    done = await gateway.threads.on_each(parts, lambda shard: accept.on_shard(lane, tenant, shard, parts[shard], atomic))
+    results: dict[int, Result] = {}
+    for part, outcome in zip(parts.values(), done, strict=True):
+        if isinstance(outcome, Unavailable) and atomic:
+            raise outcome
+        results |= dict.fromkeys((p.place for p in part), outcome) if isinstance(outcome, Unavailable) else outcome
+    for result in results.values():
+        gateway.metrics.items.labels(status_of(result)[1] if isinstance(result, MemlaneError) else result.state).inc()
+    return [results[place] for place in range(len(items))]
+
+
+def _rejection(place: int, error: MemlaneError) -> Rejection:
+    first = error.first if isinstance(error, Conflict) else None
+    return Rejection(place, status_of(error)[0], str(error), first=first, retryable=error.retryable)
+
+
+def _raise_if_all_failed(receipts: Sequence[Receipt | None], results: Sequence[Result]) -> None:
+    """A batch of which nothing could be taken in because something is down is answered as such."""
+    if not any(receipts):
+        for result in results:
+            if isinstance(result, Unavailable):
+                raise result
+
+
+@router.get("/v1/memories", response_model=Page)
+async def list_memories(
+    request: Request,
+    tenant: Tenant,
+    agent: Name,
+    limit: Annotated[int, Query(ge=1, le=limits.PAGE_ITEMS)] = 50,
+    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    kind: Annotated[list[str] | None, Query(description="one of these")] = None,
+    tag: Annotated[list[str] | None, Query(description="all of these")] = None,
+    since: str | None = None,
+    until: str | None = None,
+    thread: str | None = None,
+    metadata: Annotated[str | None, Query(description="a JSON object that has to be contained")] = None,
+    min_importance: float = 0.0,
+) -> Response:
+    """An agent's memories, newest first; an unknown agent has none."""
+    gateway = gateway_of(request)
+    named = {"kinds": kind or (), "tags": tag or (), "since": since, "until": until, "thread": thread}
+    filters = parse(Filters, {**named, "metadata": _json(metadata), "min_importance": min_importance})
+    before = _before(cursor)
+    on = gateway.lane.cluster.on
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    found = await gateway.threads.on_shard(
+        shard, lambda: on(shard, lambda here: memories.page(here, tenant, agent, filters, before, limit + 1))
+    )
+    more = len(found) > limit
+    return answer(Page([memory for _, memory in found[:limit]], str(found[limit - 1][0]) if more else None))
+
+
+@router.get("/v1/memories/{agent:path}/{id}", response_model=Memory)
+async def read_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
+    """One memory by its id."""
+    gateway = gateway_of(request)
+    on = gateway.lane.cluster.on
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    found = await gateway.threads.on_shard(
+        shard, lambda: on(shard, lambda here: memories.by_id(here, tenant, agent, id))
+    )
+    if found is None:
+        raise NotFound(f"there is no memory {id} of this agent")
+    return answer(found)
+
+
+@router.delete("/v1/memories/{agent:path}/{id}", response_model=Receipt)
+async def forget_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
+    """Forget one memory for good: whatever arrives later, it stays forgotten."""
+    gateway = gateway_of(request)
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    known = await gateway.threads.on_shard(shard, lambda: forget.forget_memory(gateway.lane, tenant, agent, id))
+    if not known:
+        raise NotFound(f"there is no memory {id} of this agent")
+    return answer(Receipt(id, agent, State.FORGOTTEN))
+
+
+def _json(metadata: str | None) -> Any:
+    try:
+        return json.loads(metadata) if metadata is not None else {}
+    except (ValueError, RecursionError):
+        raise InvalidInput([FieldError("metadata", "is not JSON")]) from None
+
+
+def _before(cursor: str | None) -> int:
+    """A cursor is the number of the last memory of the page before it."""
+    if cursor is None:
+        return 2**63 - 1
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise InvalidInput([FieldError("cursor", "is not the `next` of a page")])
+    return int(cursor)
+

@@ -1,0 +1,42 @@
+"""/v1/recall and /v1/embeddings: ask, and prepare for being asked."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from memlane.contract import Recalled, RecallRequest
+from memlane.contract.requests import EmbeddingsRequest
+from memlane.gateway.auth import tenant
+from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.state import gateway_of
+from memlane.tasks import batch_embed
+from memlane.tasks.recall import recall_memories
+
+router = APIRouter(tags=["recall"])
+
+Tenant = Annotated[str, Depends(tenant)]
+
+
+@router.post("/v1/recall", response_model=Recalled, openapi_extra=body_of(RecallRequest))
+async def recall(request: Request, tenant: Tenant) -> Response:
+    """The memories that answer a question best, by meaning and by words; an unknown agent has none."""
+    gateway = gateway_of(request)
+    asked = await read(request, RecallRequest)
+    shard = gateway.lane.cluster.shard_of(tenant, asked.agent)
+    recalled, accesses = await gateway.threads.on_shard(shard, lambda: recall_memories(gateway.lane, tenant, asked))
+    gateway.tally.accessed(shard, accesses)
+    return answer(recalled)
+
+
+@router.post("/v1/embeddings", status_code=202, openapi_extra=body_of(EmbeddingsRequest))
+async def embeddings(request: Request, tenant: Tenant) -> dict[str, Any]:
+    """Make vectors ahead: of texts, for the cache, or of the memories that have none of the current model."""
+    gateway = gateway_of(request)
+    asked = await read(request, EmbeddingsRequest)
+    lane = gateway.lane
+    if asked.texts:
+        opened = await gateway.threads.on_control(lambda: batch_embed.request_texts(lane, tenant, asked.texts))
+    else:
+        opened = await gateway.threads.on_control(lambda: batch_embed.request_missing(lane, tenant, asked.agent))
+    return {"jobs": opened}

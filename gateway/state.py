@@ -1,0 +1,36 @@
+"""What the gateway's endpoints work with: made when the process starts, closed when it ends."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from memlane.config.settings import Settings
+from memlane.contract.status import BrokerStatus
+from memlane.gateway.auth import Keys
+from memlane.gateway.metrics import Metrics
+from memlane.gateway.tally import Tally
+from memlane.gateway.threads import NodeThreads
+from memlane.gateway.waiters import Waiters
+from memlane.tasks.lane import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything behind the endpoints."""
+
+    settings: Settings
+    lane: Lane
+    threads: NodeThreads
+    keys: Keys
+    waiters: Waiters
+    tally: Tally
+    metrics: Metrics
+    broker: Callable[[], BrokerStatus]
+    """Asks the broker how it is."""
+
+
+def gateway_of(connection: HTTPConnection) -> Gateway:
+    """The gateway that a request came to."""
+    return cast(Gateway, connection.app.state.gateway)

@@ -1,0 +1,67 @@
+"""The tally: what is counted off the request's path, and written together once a second."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+import structlog
+
+from memlane.contract import Event
+from memlane.errors import MemlaneError
+from memlane.gateway.threads import NodeThreads
+from memlane.storage import ledger, memories
+from memlane.tasks.lane import Lane
+
+log = structlog.get_logger(__name__)
+
+_EVERY_S = 1.0
+
+
+class Tally:
+    """Counts accesses to memories, and items that were refused before they came to a shard.
+
+    What a process had not written when it was killed is lost: these counts guide, they do not prove.
+    """
+
+    def __init__(self, lane: Lane, threads: NodeThreads) -> None:
+        self._lane = lane
+        self._threads = threads
+        self._accesses: Counter[tuple[int, int, int]] = Counter()
+        self._rejected: Counter[str] = Counter()
+
+    def accessed(self, shard: int, accesses: Mapping[tuple[int, int], int]) -> None:
+        """Memories were recalled: agent's number and memory's number to how often."""
+        self._accesses.update({(shard, *key): count for key, count in accesses.items()})
+
+    def rejected(self, tenant: str, count: int) -> None:
+        """Items of a tenant were refused."""
+        self._rejected[tenant] += count
+
+    async def run(self) -> None:
+        """Write what was counted, for ever."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was counted; what cannot be written is let go."""
+        accesses, self._accesses = self._accesses, Counter()
+        rejected, self._rejected = self._rejected, Counter()
+        by_shard: dict[int, dict[tuple[int, int], int]] = {}
+        for (shard, agent, number), count in accesses.items():
+            by_shard.setdefault(shard, {})[agent, number] = count
+        on = self._lane.cluster.on
+        work = [
+            (shard, lambda shard=shard, here=here: on(shard, lambda s: memories.count_accesses(s, here)))
+            for shard, here in by_shard.items()
+        ]
+        for tenant, count in rejected.items():
+            home = self._lane.cluster.shard_of(tenant, "")
+            work.append(
+                (home, lambda t=tenant, c=count, h=home: on(h, lambda s: ledger.note(s, t, Event.REJECTED, c)))
+            )
+        for shard, write in work:
+            try:
+                await self._threads.on_shard(shard, write)
+            except MemlaneError as error:
+                log.info("tally.not_written", shard=shard, why=str(error))

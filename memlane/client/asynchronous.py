@@ -1,0 +1,205 @@
+"""The client over HTTP for asyncio; the same calls, awaited."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import httpx
+
+from memlane.client import calls
+from memlane.client.calls import Call
+from memlane.client.front import Item, error_of_rejection, moved, with_ids
+from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, asked, late, not_there
+from memlane.client.retrying import Retries, pause_s
+from memlane.client.synchronous import headers, merged, retryable, unreachable
+from memlane.contract import (
+    BatchResult,
+    Filters,
+    Ledger,
+    Memory,
+    MemoryItem,
+    Page,
+    Recalled,
+    RecallRequest,
+    Receipt,
+    State,
+    limits,
+)
+from memlane.contract.parsing import parse
+from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.errors import NotFound, Unavailable
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """memlane over HTTP for asyncio; the arguments and methods are those of `Client`."""
+
+    def __init__(self, url: str, api_key: str, *, timeout: float = 30.0, retries: int = 5) -> None:
+        self._timeout = timeout
+        self._retries = Retries(retries)
+        self._http = httpx.AsyncClient(base_url=url, headers=headers(api_key), timeout=timeout)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def send(self, call: Call[T]) -> T:
+        """As `Client.send`."""
+        pauses = self._retries.pauses()
+        while True:
+            try:
+                return calls.understand(call, await self._request(call))
+            except Unavailable as error:
+                planned = next(pauses, None)
+                if planned is None:
+                    raise
+                await asyncio.sleep(pause_s(planned, error))
+
+    async def _request(self, call: Call[Any]) -> httpx.Response:
+        try:
+            return await self._http.request(
+                call.method,
+                call.path,
+                content=call.body,
+                params=call.params,
+                timeout=self._timeout + call.patience_s,
+            )
+        except httpx.TransportError as error:
+            raise Unavailable(unreachable(self._http.base_url, error)) from None
+
+    async def remember(
+        self,
+        agent: str,
+        content: str,
+        *,
+        key: str | None = None,
+        kind: str = "fact",
+        importance: float = 0.5,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        occurred_at: datetime | None = None,
+        thread: str | None = None,
+        speaker: str | None = None,
+    ) -> AsyncReceipt:
+        """As `Client.remember`."""
+        fields = {
+            "agent": agent,
+            "content": content,
+            "key": key,
+            "kind": kind,
+            "importance": importance,
+            "tags": tuple(tags),
+            "metadata": dict(metadata or {}),
+            "occurred_at": occurred_at,
+            "thread": thread,
+            "speaker": speaker,
+        }
+        batch = await self.remember_many([parse(MemoryItem, fields)])
+        for rejection in batch.rejections:
+            raise error_of_rejection(rejection.status, rejection.field, rejection.detail, rejection.first)
+        receipt = batch.receipts[0]
+        assert receipt is not None
+        return receipt
+
+    async def remember_many(self, items: Iterable[Item], *, atomic: bool = False) -> AsyncBatch:
+        """As `Client.remember_many`."""
+        result = await self._remember(with_ids(items), atomic=atomic)
+        return AsyncBatch([receipt and self._live(receipt) for receipt in result.receipts], result.rejections)
+
+    async def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Any) -> Recalled:
+        """As `Client.recall`."""
+        request = parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters})
+        return await self.send(calls.recall(request))
+
+    async def get(self, agent: str, id: UUID) -> Memory:
+        """As `Client.get`."""
+        name = parse(MemoryName, {"agent": agent, "id": id})
+        return await self.send(calls.get(name.agent, name.id))
+
+    async def page(self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Page:
+        """As `Client.page`."""
+        return await self.send(calls.page(agent, parse(Filters, filters), limit, cursor))
+
+    async def memories(self, agent: str, **filters: Any) -> AsyncIterator[Memory]:
+        """As `Client.memories`."""
+        cursor = None
+        while True:
+            page = await self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **filters)
+            for memory in page.memories:
+                yield memory
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def forget(self, agent: str, id: UUID) -> Receipt:
+        """As `Client.forget`."""
+        name = parse(MemoryName, {"agent": agent, "id": id})
+        return await self.send(calls.forget(name.agent, name.id))
+
+    async def forget_agent(self, agent: str) -> None:
+        """As `Client.forget_agent`."""
+        await self.send(calls.forget_agent(agent))
+
+    async def receipt(self, agent: str, id: UUID) -> AsyncReceipt:
+        """As `Client.receipt`."""
+        request = ReceiptsRequest(receipts=(parse(MemoryName, {"agent": agent, "id": id}),))
+        found = await self.send(calls.receipts(request))
+        if not found:
+            raise NotFound(f"nothing was accepted under id {id} of this agent")
+        return self._live(found[0])
+
+    async def wait(
+        self, receipts: Sequence[Receipt], state: Goal = "searchable", timeout: float = 60.0
+    ) -> list[AsyncReceipt]:
+        """As `Client.wait`."""
+        goal = State(state)
+        until = monotonic() + timeout
+        known: dict[tuple[str, UUID], Receipt] = {(r.agent, r.id): r for r in receipts}
+        while missing := not_there(known.values(), goal):
+            left = until - monotonic()
+            if left <= 0:
+                raise late(missing, goal, timeout)
+            for found in await self.send(calls.receipts(asked(missing[: limits.BATCH_ITEMS], state, left))):
+                known[found.agent, found.id] = moved(known[found.agent, found.id], found)
+        return [self._live(known[r.agent, r.id]) for r in receipts]
+
+    async def embed(self, texts: Sequence[str] = (), *, agent: str | None = None) -> int:
+        """As `Client.embed`."""
+        return await self.send(calls.embed(parse(EmbeddingsRequest, {"texts": tuple(texts), "agent": agent})))
+
+    async def optimize(self, agent: str) -> None:
+        """As `Client.optimize`."""
+        await self.send(calls.optimize(agent))
+
+    async def ledger(self) -> Ledger:
+        """As `Client.ledger`."""
+        return await self.send(calls.ledger())
+
+    async def _remember(self, items: Sequence[MemoryItem | Mapping[str, Any]], *, atomic: bool) -> BatchResult:
+        result = await self.send(calls.remember(items, atomic=atomic))
+        pauses = self._retries.pauses()
+        while again := retryable(result):
+            planned = next(pauses, None)
+            if planned is None:
+                break
+            await asyncio.sleep(planned)
+            result = merged(result, again, await self.send(calls.remember([items[index] for index in again])))
+        return result
+
+    def _live(self, receipt: Receipt) -> AsyncReceipt:
+        return AsyncReceipt(
+            receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self
+        )

@@ -1,0 +1,177 @@
+"""Each call of the API once: what is sent, and what the answer means. Both clients send these."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel
+
+from memlane import errors
+from memlane.contract import (
+    BatchResult,
+    Filters,
+    Ledger,
+    Memory,
+    MemoryItem,
+    Page,
+    Recalled,
+    RecallRequest,
+    Receipt,
+    wire,
+)
+from memlane.contract.requests import EmbeddingsRequest, ReceiptsRequest
+from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, ServerError, Unavailable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request, and how its answer is read. Each may be sent again: the ids in it are the same."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    body: bytes | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    patience_s: float = 0.0
+    """How long the server itself may wait before it answers."""
+
+
+def remember(items: Sequence[MemoryItem | Mapping[str, Any]], *, atomic: bool = False) -> Call[BatchResult]:
+    """POST /v1/memories, always as a batch; what is no good item is sent as it is and comes back named."""
+    body = {"memories": [_fields(item) for item in items], "atomic": atomic}
+    return Call("POST", "/v1/memories", _reads(BatchResult), json.dumps(body, default=repr).encode())
+
+
+def get(agent: str, id_: UUID) -> Call[Memory]:
+    """GET /v1/memories/{agent}/{id}."""
+    return Call("GET", f"/v1/memories/{_name(agent)}/{id_}", _reads(Memory))
+
+
+def page(agent: str, filters: Filters, limit: int, cursor: str | None) -> Call[Page]:
+    """GET /v1/memories."""
+    params: dict[str, Any] = {
+        "agent": agent,
+        "limit": limit,
+        "cursor": cursor,
+        "kind": list(filters.kinds),
+        "tag": list(filters.tags),
+        "since": filters.since.isoformat() if filters.since else None,
+        "until": filters.until.isoformat() if filters.until else None,
+        "thread": filters.thread,
+        "metadata": json.dumps(filters.metadata) if filters.metadata else None,
+        "min_importance": filters.min_importance or None,
+    }
+    return Call("GET", "/v1/memories", _reads(Page), params={k: v for k, v in params.items() if v not in (None, [])})
+
+
+def recall(request: RecallRequest) -> Call[Recalled]:
+    """POST /v1/recall."""
+    return Call("POST", "/v1/recall", _reads(Recalled), _body(request))
+
+
+def receipts(request: ReceiptsRequest) -> Call[list[Receipt]]:
+    """POST /v1/receipts."""
+    patience_s = request.timeout if request.wait else 0.0
+    return Call("POST", "/v1/receipts", _reads(list[Receipt]), _body(request), patience_s=patience_s)
+
+
+def forget(agent: str, id_: UUID) -> Call[Receipt]:
+    """DELETE /v1/memories/{agent}/{id}."""
+    return Call("DELETE", f"/v1/memories/{_name(agent)}/{id_}", _reads(Receipt))
+
+
+def forget_agent(agent: str) -> Call[None]:
+    """DELETE /v1/agents/{agent}."""
+    return Call("DELETE", f"/v1/agents/{_name(agent)}", _nothing)
+
+
+def embed(request: EmbeddingsRequest) -> Call[int]:
+    """POST /v1/embeddings."""
+    return Call("POST", "/v1/embeddings", lambda data: int(json.loads(data)["jobs"]), _body(request))
+
+
+def optimize(agent: str) -> Call[None]:
+    """POST /v1/agents/{agent}/optimize."""
+    return Call("POST", f"/v1/agents/{_name(agent)}/optimize", _nothing)
+
+
+def ledger() -> Call[Ledger]:
+    """GET /v1/ledger."""
+    return Call("GET", "/v1/ledger", _reads(Ledger))
+
+
+def understand(call: Call[T], response: httpx.Response) -> T:
+    """What an answer means.
+
+    Raises:
+        MemlaneError: the one that the server raised.
+    """
+    if response.is_success:
+        try:
+            return call.read(response.content)
+        except ValueError as error:
+            raise ServerError(f"the answer of {call.path} is not what it should be: {error}") from None
+    raise error_of(response)
+
+
+def error_of(response: httpx.Response) -> MemlaneError:
+    """The error that a problem+json stands for."""
+    try:
+        problem = response.json()
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        code, problem, detail = "", {}, f"the server answered {response.status_code}"
+    fields = [FieldError(e["field"], e["detail"], e.get("index")) for e in problem.get("errors", [])]
+    match code:
+        case "invalid_input" | "malformed" | "too_large":
+            kind = {"malformed": errors.Malformed, "too_large": errors.TooLarge}.get(code, InvalidInput)
+            return kind(fields, detail)
+        case "conflict":
+            return Conflict(detail, UUID(problem["first"]) if "first" in problem else None)
+        case "unauthorized" | "forbidden" | "not_found" | "misconfigured":
+            return _PLAIN[code](detail)
+    if response.status_code in (502, 503, 504):
+        return Unavailable(detail, retry_after_s(response))
+    return ServerError(f"{response.status_code}: {detail}")
+
+
+def retry_after_s(response: httpx.Response) -> float:
+    """What the server asks us to wait, in seconds."""
+    try:
+        return float(response.headers.get("retry-after", "1"))
+    except ValueError:
+        return 1.0
+
+
+_PLAIN: Mapping[str, type[MemlaneError]] = {
+    "unauthorized": errors.Unauthorized,
+    "forbidden": errors.Forbidden,
+    "not_found": errors.NotFound,
+    "misconfigured": errors.Misconfigured,
+}
+
+
+def _reads(kind: type[T]) -> Callable[[bytes], T]:
+    return lambda data: wire.load(kind, data)
+
+
+def _nothing(_data: bytes) -> None:
+    return None
+
+
+def _body(request: BaseModel) -> bytes:
+    return request.model_dump_json(exclude_defaults=True).encode()
+
+
+def _fields(item: MemoryItem | Mapping[str, Any]) -> dict[str, Any]:
+    return item.model_dump(mode="json", exclude_defaults=True) if isinstance(item, MemoryItem) else dict(item)
+
+
+def _name(agent: str) -> str:
+    return quote(agent, safe="")

@@ -1,0 +1,238 @@
+"""The front of a synchronous client: what an agent app calls, whatever is behind it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from memlane.client.receipts import Batch, Goal, LiveReceipt, asked, late, not_there
+from memlane.contract import (
+    BatchResult,
+    Filters,
+    Ledger,
+    Memory,
+    MemoryItem,
+    Page,
+    Recalled,
+    RecallRequest,
+    Receipt,
+    State,
+    limits,
+)
+from memlane.contract.parsing import parse
+from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
+
+Item = MemoryItem | Mapping[str, Any]
+"""A memory to be handed over, checked already or as a mapping of its fields."""
+
+
+class Front(ABC):
+    """Remember, recall, forget. Everything may be called again: ids are made here, once per memory."""
+
+    def remember(
+        self,
+        agent: str,
+        content: str,
+        *,
+        key: str | None = None,
+        kind: str = "fact",
+        importance: float = 0.5,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        occurred_at: datetime | None = None,
+        thread: str | None = None,
+        speaker: str | None = None,
+    ) -> LiveReceipt:
+        """Hand over one memory; when this returns it is durable. The fields are those of `MemoryItem`.
+
+        Raises:
+            InvalidInput: names the field.
+            Conflict: the key holds other content.
+            Unavailable: something is down; nothing was lost that was not reported.
+        """
+        fields = {
+            "agent": agent,
+            "content": content,
+            "key": key,
+            "kind": kind,
+            "importance": importance,
+            "tags": tuple(tags),
+            "metadata": dict(metadata or {}),
+            "occurred_at": occurred_at,
+            "thread": thread,
+            "speaker": speaker,
+        }
+        batch = self.remember_many([parse(MemoryItem, fields)])
+        for rejection in batch.rejections:
+            raise error_of_rejection(rejection.status, rejection.field, rejection.detail, rejection.first)
+        receipt = batch.receipts[0]
+        assert receipt is not None
+        return receipt
+
+    def remember_many(self, items: Iterable[Item], *, atomic: bool = False) -> Batch:
+        """Hand over up to 1,000 memories; good ones are taken in, bad ones are listed by index.
+
+        Raises:
+            InvalidInput: there are none, too many, or all are bad; for an atomic batch: one is.
+            Conflict: an atomic batch holds a key that has other content; nothing was taken in.
+            Unavailable: nothing could be taken in.
+        """
+        result = self._remember(with_ids(items), atomic=atomic)
+        live = [receipt and self._live(receipt) for receipt in result.receipts]
+        return Batch(live, result.rejections)
+
+    def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Any) -> Recalled:
+        """The memories that answer a question best.
+
+        Args:
+            agent: whose memory is asked.
+            query: the question.
+            limit: how many hits at most, up to 100.
+            filters: the fields of `Filters`: kinds, tags, since, until, thread, metadata, min_importance.
+        """
+        return self._recall(parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters}))
+
+    def get(self, agent: str, id: UUID) -> Memory:
+        """One memory.
+
+        Raises:
+            NotFound: there is none that is stored and not forgotten.
+        """
+        return self._get(parse(MemoryName, {"agent": agent, "id": id}))
+
+    def page(self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Page:
+        """One page of an agent's memories, newest first; `next` is the cursor of the page after it."""
+        return self._page(agent, parse(Filters, filters), limit, cursor)
+
+    def memories(self, agent: str, **filters: Any) -> Iterator[Memory]:
+        """All memories of an agent, newest first, page by page."""
+        cursor = None
+        while True:
+            page = self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **filters)
+            yield from page.memories
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def forget(self, agent: str, id: UUID) -> Receipt:
+        """Forget one memory for good.
+
+        Raises:
+            NotFound: nothing was accepted under this id.
+        """
+        return self._forget(parse(MemoryName, {"agent": agent, "id": id}))
+
+    def receipt(self, agent: str, id: UUID) -> LiveReceipt:
+        """How far a memory has come.
+
+        Raises:
+            NotFound: nothing was accepted under this id.
+        """
+        found = self._receipts(ReceiptsRequest(receipts=(parse(MemoryName, {"agent": agent, "id": id}),)))
+        if not found:
+            raise NotFound(f"nothing was accepted under id {id} of this agent")
+        return self._live(found[0])
+
+    def wait(self, receipts: Sequence[Receipt], state: Goal = "searchable", timeout: float = 60.0) -> list[LiveReceipt]:
+        """Wait until all are stored or searchable; the receipts as they are then, in the same order.
+
+        Raises:
+            WaitTimeout: some were not in time.
+            NeverReached: one was parked or forgotten.
+        """
+        goal = State(state)
+        until = monotonic() + timeout
+        known: dict[tuple[str, UUID], Receipt] = {(r.agent, r.id): r for r in receipts}
+        while missing := not_there(known.values(), goal):
+            left = until - monotonic()
+            if left <= 0:
+                raise late(missing, goal, timeout)
+            for found in self._receipts(asked(missing[: limits.BATCH_ITEMS], state, left)):
+                known[found.agent, found.id] = moved(known[found.agent, found.id], found)
+        return [self._live(known[r.agent, r.id]) for r in receipts]
+
+    def embed(self, texts: Sequence[str] = (), *, agent: str | None = None) -> int:
+        """Make vectors ahead: of texts that will be asked, or of memories that have none; how many jobs that made."""
+        return self._embed(parse(EmbeddingsRequest, {"texts": tuple(texts), "agent": agent}))
+
+    def _live(self, receipt: Receipt) -> LiveReceipt:
+        return LiveReceipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self)
+
+    @abstractmethod
+    def forget_agent(self, agent: str) -> None:
+        """Forget everything that was accepted for an agent up to now.
+
+        Raises:
+            NotFound: nothing was.
+        """
+
+    @abstractmethod
+    def optimize(self, agent: str) -> None:
+        """Ask for an agent's statistics and index to be brought up to date.
+
+        Raises:
+            NotFound: nothing was accepted for it.
+        """
+
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """What became of everything that was handed over."""
+
+    @abstractmethod
+    def _remember(self, items: Sequence[MemoryItem | Mapping[str, Any]], *, atomic: bool) -> BatchResult: ...
+
+    @abstractmethod
+    def _recall(self, request: RecallRequest) -> Recalled: ...
+
+    @abstractmethod
+    def _get(self, name: MemoryName) -> Memory: ...
+
+    @abstractmethod
+    def _page(self, agent: str, filters: Filters, limit: int, cursor: str | None) -> Page: ...
+
+    @abstractmethod
+    def _forget(self, name: MemoryName) -> Receipt: ...
+
+    @abstractmethod
+    def _receipts(self, request: ReceiptsRequest) -> Sequence[Receipt]: ...
+
+    @abstractmethod
+    def _embed(self, request: EmbeddingsRequest) -> int: ...
+
+
+def with_ids(items: Iterable[Item]) -> list[MemoryItem | Mapping[str, Any]]:
+    """The items, each with a name of its own, so that sending it again is recognised.
+
+    An item that is wrong goes to the server as it is, which lists it with the others that are.
+    """
+    named: list[MemoryItem | Mapping[str, Any]] = []
+    for item in items:
+        try:
+            checked = item if isinstance(item, MemoryItem) else parse(MemoryItem, dict(item))
+        except InvalidInput:
+            named.append(item)
+            continue
+        named.append(checked if checked.id or checked.key else checked.model_copy(update={"id": uuid7()}))
+    return named
+
+
+def moved(before: Receipt, found: Receipt) -> Receipt:
+    """A receipt with the state that was found; a duplicate stays one and carries the first one's state."""
+    if before.state is State.DUPLICATE:
+        return replace(before, first=found.state, error=found.error)
+    return replace(before, state=found.state, error=found.error)
+
+
+def error_of_rejection(status: int, field: str | None, detail: str, first: UUID | None) -> MemlaneError:
+    """The error that a single item's rejection stands for."""
+    if status == 409:
+        return Conflict(detail, first)
+    if status == 422:
+        return InvalidInput([FieldError(field or "body", detail)])
+    return Unavailable(detail)

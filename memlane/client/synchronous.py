@@ -1,0 +1,139 @@
+"""The client over HTTP."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import sleep
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from memlane.client import calls
+from memlane.client.calls import Call
+from memlane.client.front import Front
+from memlane.client.retrying import Retries, pause_s
+from memlane.contract import BatchResult, Filters, Ledger, Memory, MemoryItem, Page, Recalled, RecallRequest, Receipt
+from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.errors import Unavailable
+
+T = TypeVar("T")
+
+
+class Client(Front):
+    """memlane over HTTP; safe to share between threads.
+
+    Args:
+        url: of the gateway.
+        api_key: of the tenant.
+        timeout: seconds for one request.
+        retries: how often a request is repeated after a 503 or a broken connection, with the same ids.
+    """
+
+    def __init__(self, url: str, api_key: str, *, timeout: float = 30.0, retries: int = 5) -> None:
+        self._timeout = timeout
+        self._retries = Retries(retries)
+        self._http = httpx.Client(base_url=url, headers=headers(api_key), timeout=timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Send a call, again if need be, and understand its answer.
+
+        Raises:
+            Unavailable: it met a 503 or a broken connection each time.
+            MemlaneError: the one that the server raised.
+        """
+        pauses = self._retries.pauses()
+        while True:
+            try:
+                return calls.understand(call, self._request(call))
+            except Unavailable as error:
+                planned = next(pauses, None)
+                if planned is None:
+                    raise
+                sleep(pause_s(planned, error))
+
+    def _request(self, call: Call[Any]) -> httpx.Response:
+        try:
+            return self._http.request(
+                call.method,
+                call.path,
+                content=call.body,
+                params=call.params,
+                timeout=self._timeout + call.patience_s,
+            )
+        except httpx.TransportError as error:
+            raise Unavailable(unreachable(self._http.base_url, error)) from None
+
+    def forget_agent(self, agent: str) -> None:
+        self.send(calls.forget_agent(agent))
+
+    def optimize(self, agent: str) -> None:
+        self.send(calls.optimize(agent))
+
+    def ledger(self) -> Ledger:
+        return self.send(calls.ledger())
+
+    def _remember(self, items: Sequence[MemoryItem | Mapping[str, Any]], *, atomic: bool) -> BatchResult:
+        result = self.send(calls.remember(items, atomic=atomic))
+        pauses = self._retries.pauses()
+        while again := retryable(result):
+            planned = next(pauses, None)
+            if planned is None:
+                break
+            sleep(planned)
+            result = merged(result, again, self.send(calls.remember([items[index] for index in again])))
+        return result
+
+    def _recall(self, request: RecallRequest) -> Recalled:
+        return self.send(calls.recall(request))
+
+    def _get(self, name: MemoryName) -> Memory:
+        return self.send(calls.get(name.agent, name.id))
+
+    def _page(self, agent: str, filters: Filters, limit: int, cursor: str | None) -> Page:
+        return self.send(calls.page(agent, filters, limit, cursor))
+
+    def _forget(self, name: MemoryName) -> Receipt:
+        return self.send(calls.forget(name.agent, name.id))
+
+    def _receipts(self, request: ReceiptsRequest) -> Sequence[Receipt]:
+        return self.send(calls.receipts(request))
+
+    def _embed(self, request: EmbeddingsRequest) -> int:
+        return self.send(calls.embed(request))
+
+
+def headers(api_key: str) -> dict[str, str]:
+    """What each request carries."""
+    return {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+
+
+def unreachable(url: httpx.URL, error: httpx.TransportError) -> str:
+    """A line about a connection that failed."""
+    return f"{url.host}:{url.port or url.scheme} does not answer ({type(error).__name__})"
+
+
+def retryable(result: BatchResult) -> list[int]:
+    """The places of items that were rejected only because something is down."""
+    return [rejection.index for rejection in result.rejections if rejection.retryable]
+
+
+def merged(before: BatchResult, again: Sequence[int], later: BatchResult) -> BatchResult:
+    """The result of a batch after some of its items were sent again."""
+    receipts = list(before.receipts)
+    for place, receipt in zip(again, later.receipts, strict=True):
+        receipts[place] = receipt
+    kept = [rejection for rejection in before.rejections if rejection.index not in again]
+    moved = [replace(rejection, index=again[rejection.index]) for rejection in later.rejections]
+    return BatchResult(receipts, sorted([*kept, *moved], key=lambda rejection: rejection.index))

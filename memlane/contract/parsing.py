@@ -1,0 +1,55 @@
+"""From raw JSON to checked items: the same checks, in the same words, behind every door."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from memlane.contract.memory import MemoryItem
+from memlane.errors import FieldError, InvalidInput
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedItems:
+    """Items that are good, with their places in the batch, and what is wrong with the others."""
+
+    items: Sequence[MemoryItem]
+    places: Sequence[int]
+    errors: Sequence[FieldError]
+
+
+def parse(model: type[M], raw: Any) -> M:
+    """Check one value against a model of the contract.
+
+    Raises:
+        InvalidInput: names each field that is wrong.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidInput(field_errors(error)) from None
+
+
+def parse_items(raw: Sequence[Any]) -> ParsedItems:
+    """Check a batch of memories; a bad one does not spoil the others."""
+    items, places, errors = [], [], []
+    for index, value in enumerate(raw):
+        try:
+            items.append(MemoryItem.model_validate(value))
+            places.append(index)
+        except ValidationError as error:
+            errors += field_errors(error, index)
+    return ParsedItems(items, places, errors)
+
+
+def field_errors(error: ValidationError, index: int | None = None) -> list[FieldError]:
+    """What pydantic found, as ours; the value at fault is not quoted."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return [FieldError(".".join(map(str, e["loc"])) or _FIELD_OF.get(e["type"], "body"), e["msg"], index) for e in found]
+
+
+_FIELD_OF = {"two_identities": "id", "texts_or_agent": "agent"}
+"""The field to name for an error that is about the whole item."""

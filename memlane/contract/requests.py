@@ -1,0 +1,73 @@
+"""What is asked for beside remembering and recalling."""
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from memlane.contract import limits
+from memlane.contract.text import Content, Name
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MemoryName(_Asked):
+    """A memory, by its agent and id."""
+
+    agent: Name
+    id: UUID
+
+
+class ReceiptsRequest(_Asked):
+    """How far memories have come, at once or when all have reached a state.
+
+    Attributes:
+        receipts: which; at most 1,000.
+        wait: the state to wait for.
+        timeout: seconds to wait at most, up to 60.
+    """
+
+    receipts: Annotated[tuple[MemoryName, ...], Field(min_length=1, max_length=limits.BATCH_ITEMS)]
+    wait: Literal["stored", "searchable"] | None = None
+    timeout: Annotated[float, Field(ge=0, le=limits.WAIT_S, allow_inf_nan=False)] = 10.0
+
+
+class EmbeddingsRequest(_Asked):
+    """Vectors to be made ahead: of texts, for the cache, or of the memories that have none of the current model.
+
+    Attributes:
+        texts: what will be asked or remembered; at most 1,000.
+        agent: whose memories; all of the tenant's without it and without texts.
+    """
+
+    texts: Annotated[tuple[Content, ...], Field(max_length=limits.BATCH_ITEMS)] = ()
+    agent: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.texts and self.agent is not None:
+            raise PydanticCustomError("texts_or_agent", "give either texts or agent, not both")
+        return self
+
+
+class AgentRequest(_Asked):
+    """Something about an agent."""
+
+    agent: Name
+
+
+class ForgetRequest(_Asked):
+    """One memory by id or key, or without both everything of an agent."""
+
+    agent: Name
+    id: UUID | None = None
+    key: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if self.id is not None and self.key is not None:
+            raise PydanticCustomError("two_identities", "give either id or key, not both")
+        return self

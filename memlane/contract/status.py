@@ -1,0 +1,108 @@
+"""What operators see: the state of nodes, shards and queues, tenants and their keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A Postgres node: whether it answers, and what it promises to keep."""
+
+    name: str
+    up: bool
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """A shard: where it lives, and what it holds; the counts are 0 while its node is down."""
+
+    shard: int
+    node: str
+    up: bool
+    epoch: int = 0
+    agents: int = 0
+    memories: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """Jobs of a kind, over all shards."""
+
+    kind: str
+    open: int
+    leased: int
+    parked: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StrayStatus:
+    """Producers' messages that were kept for the same reason."""
+
+    task: str
+    reason: str
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DutyStatus:
+    """The last run of a duty of beat; `done_at` is missing while it runs, or when it broke off."""
+
+    name: str
+    slot: datetime
+    holder: str
+    claimed_at: datetime
+    done_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """The broker: whether it answers, and for Redis whether it keeps what it is given."""
+
+    kind: str
+    up: bool
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole system at one moment."""
+
+    version: str
+    model: str
+    nodes: Sequence[NodeStatus]
+    shards: Sequence[ShardStatus]
+    jobs: Sequence[JobStatus]
+    strays: Sequence[StrayStatus]
+    duties: Sequence[DutyStatus]
+    broker: BrokerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TenantStatus:
+    """A tenant."""
+
+    tenant: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStatus:
+    """An API key without its secret; `tenant` is missing for an admin key."""
+
+    prefix: str
+    label: str
+    created_at: datetime
+    tenant: str | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made; it is shown this once."""
+
+    key: str

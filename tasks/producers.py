@@ -1,0 +1,120 @@
+"""The producers' door: what a `memory.*` message asks for is done, or the message is kept as a stray.
+
+A message is never dropped for what it says: one that does not validate is kept with the reason, one
+whose shard is down is kept on a shard that lives, for the sweep to send on.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID, uuid5
+
+import structlog
+
+from memlane.contract import Event, MemoryItem, key_id, limits
+from memlane.contract.parsing import parse
+from memlane.contract.requests import AgentRequest, EmbeddingsRequest, ForgetRequest
+from memlane.errors import Conflict, InvalidInput, MemlaneError, Unavailable
+from memlane.storage import ledger, strays
+from memlane.storage.tenants import check_tenant
+from memlane.tasks import accept, batch_embed, forget, optimize
+from memlane.tasks.lane import Lane
+
+log = structlog.get_logger(__name__)
+
+Message = Mapping[str, Any]
+
+_MESSAGES = UUID("8d0f5a1c-7c57-5d0b-8a5e-6d656d6c616e")
+"""The name space of ids made for memories that came without one."""
+
+
+def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
+    """Do what a message asks for, or keep it as a stray.
+
+    Args:
+        lane: this process's.
+        task: the producer's task.
+        message: its keyword arguments.
+        message_id: the same for every delivery of it, so that a memory that came without an id or a
+            key of its own is recognised when the message comes again.
+
+    Raises:
+        Unavailable: no shard answers at all; the message has to stay in its queue.
+    """
+    tenant = message.get("tenant") if isinstance(message.get("tenant"), str) else None
+    asked = {name: value for name, value in message.items() if name != "tenant"}
+    try:
+        _DOORS[task](lane, check_tenant(tenant or ""), asked, message_id)
+    except InvalidInput as error:
+        _keep_invalid(lane, task, tenant, str(error), message)
+    except Unavailable as error:
+        target = lane.cluster.shard_of(tenant or "", str(message.get("agent", "")))
+        strays.keep(lane.cluster, task, tenant, str(error), message, target)
+
+
+def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
+    raw = asked["items"] if set(asked) == {"items"} else [asked]
+    if not isinstance(raw, list) or not 0 < len(raw) <= limits.BATCH_ITEMS:
+        raise InvalidInput([], f"items: must be a list of 1 to {limits.BATCH_ITEMS}")
+    good = []
+    for index, value in enumerate(raw):
+        try:
+            item = parse(MemoryItem, value)
+        except InvalidInput as error:
+            _keep_invalid(lane, "memory.remember", tenant, str(error), {"tenant": tenant, "items": [value]})
+        else:
+            named = item.id or item.key
+            good.append(item if named else item.model_copy(update={"id": uuid5(_MESSAGES, f"{message_id}:{index}")}))
+    for item, result in zip(good, accept.accept(lane, tenant, good), strict=True):
+        if isinstance(result, MemlaneError):
+            _keep_item(lane, tenant, item, result)
+
+
+def _keep_item(lane: Lane, tenant: str, item: MemoryItem, error: MemlaneError) -> None:
+    """Keep an item that was not taken in: for an operator after a conflict, to be sent on when its shard was down."""
+    message = {"tenant": tenant, **item.model_dump(mode="json", exclude_defaults=True)}
+    target = None if isinstance(error, Conflict) else lane.cluster.shard_of(tenant, item.agent)
+    strays.keep(lane.cluster, "memory.remember", tenant, str(error), message, target)
+
+
+def _batch_embed(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
+    wanted = parse(EmbeddingsRequest, asked)
+    if wanted.texts:
+        batch_embed.request_texts(lane, tenant, wanted.texts)
+    else:
+        batch_embed.request_missing(lane, tenant, wanted.agent)
+
+
+def _optimize(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
+    optimize.request(lane, tenant, parse(AgentRequest, asked).agent)
+
+
+def _forget(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
+    wanted = parse(ForgetRequest, asked)
+    id_ = key_id(tenant, wanted.agent, wanted.key) if wanted.key else wanted.id
+    if id_ is None:
+        forget.forget_agent(lane, tenant, wanted.agent)
+    else:
+        forget.forget_memory(lane, tenant, wanted.agent, id_)
+
+
+_DOORS: Mapping[str, Callable[[Lane, str, Message, str], None]] = {
+    "memory.remember": _remember,
+    "memory.batch_embed": _batch_embed,
+    "memory.optimize": _optimize,
+    "memory.forget": _forget,
+}
+
+TASKS = tuple(_DOORS)
+"""The tasks that producers may send."""
+
+
+def _keep_invalid(lane: Lane, task: str, tenant: str | None, reason: str, message: Message) -> None:
+    log.warning("stray", task=task, tenant=tenant, reason=reason)
+    strays.keep(lane.cluster, task, tenant, reason, message)
+    if tenant is None:
+        return
+    try:
+        number = lane.cluster.shard_of(tenant, "")
+        lane.cluster.on(number, lambda shard: ledger.note(shard, tenant, Event.REJECTED, 1))
+    except Unavailable:
+        log.warning("stray.not_counted", task=task, tenant=tenant)

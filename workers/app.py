@@ -1,0 +1,84 @@
+"""The Celery app: the composition root, where queues, tasks, the lane and the schedule come together."""
+
+from collections.abc import Callable
+from time import sleep
+from typing import Any
+
+import structlog
+from celery import Celery, Task
+from celery.exceptions import Reject
+
+from memlane.beat.analyze import analyze
+from memlane.beat.schedule import schedule
+from memlane.beat.sweep import sweep
+from memlane.config.celery import celery_config
+from memlane.config.settings import Settings
+from memlane.errors import Unavailable
+from memlane.tasks import producers
+from memlane.workers import drains
+from memlane.workers.lifecycle import Lifecycle
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_S = 2.0
+"""How long a producer's message that nobody can take in waits before it goes back to its queue."""
+
+
+class ProducersTask(Task):  # type: ignore[misc]  # Celery is not typed
+    """A task whose arguments are content."""
+
+    Request = "memlane.workers.request:MaskedRequest"
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery app with the queues and routes: enough to send wake-ups."""
+    app = Celery("memlane", set_as_current=False)
+    app.conf.update(celery_config(settings))
+    return app
+
+
+def make_worker_app(settings: Settings) -> Celery:
+    """The app of workers and beats: with the tasks, the schedule, and what happens around a fork."""
+    app = make_app(settings)
+    app.conf.beat_schedule = schedule(settings)
+    app.set_current()
+    life = Lifecycle(app, settings)
+    life.connect()
+    for name in drains.DRAINS:
+        app.task(_drain_task(life, name), name=name, shared=False)
+    for name in producers.TASKS:
+        app.task(_producers_task(life, name), name=name, base=ProducersTask, bind=True, shared=False)
+    for name, duty in _duties(life).items():
+        app.task(duty, name=name, shared=False)
+    return app
+
+
+def _duties(life: Lifecycle) -> dict[str, Callable[[], None]]:
+    def run_sweep() -> None:
+        sweep(life.process.lane, life.wakeups.send)
+
+    def run_analyze() -> None:
+        analyze(life.process.lane, life.process.holder)
+
+    return {"beat.sweep": run_sweep, "beat.analyze": run_analyze}
+
+
+def _drain_task(life: Lifecycle, name: str) -> Any:
+    def run(shard: int) -> None:
+        drains.drain(life.process, name, shard)
+
+    return run
+
+
+def _producers_task(life: Lifecycle, name: str) -> Any:
+    def run(task: Task, /, *args: Any, **message: Any) -> None:
+        if args:
+            message = {**message, "positional": list(args)}  # which does not validate, and so is kept
+        try:
+            producers.deliver(life.process.lane, name, message, task.request.id)
+        except Unavailable as error:
+            log.warning("producer.put_back", task=name, why=str(error))
+            sleep(_PAUSE_S)
+            raise Reject(str(error), requeue=True) from None
+
+    return run

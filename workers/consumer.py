@@ -1,0 +1,44 @@
+"""Celery's consumer, without its habit of printing the body of a message that it cannot use.
+
+Such a message is counted and dropped: it carries no job of ours, or one that cannot be read. What can
+be read but does not validate gets as far as the task and is kept as a stray.
+"""
+
+from typing import Any
+
+import structlog
+from celery.worker.consumer.consumer import Consumer as CeleryConsumer
+
+log = structlog.get_logger(__name__)
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
+    """Says what is wrong with a message, and never what is in it."""
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        """The body is not what its content type says."""
+        log.error("message.undecodable", content_type=str(message.content_type), why=type(exc).__name__)
+        message.ack()
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """It is not a task at all."""
+        log.error("message.not_a_task", content_type=str(message.content_type))
+        message.reject_log_error(_quiet, self.connection_errors)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """No task of ours has this name."""
+        log.error("message.unknown_task", task=str(message.headers.get("task")))
+        message.reject_log_error(_quiet, self.connection_errors)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """It does not keep to Celery's protocol."""
+        log.error("message.invalid", why=type(exc).__name__)
+        message.reject_log_error(_quiet, self.connection_errors)
+
+
+class _Quiet:
+    def critical(self, *_: object, **__: object) -> None:
+        log.error("message.not_rejected")
+
+
+_quiet = _Quiet()

@@ -1,0 +1,135 @@
+"""A drain: one run of a Celery task that claims a shard's jobs, batch by batch, and finishes them.
+
+Per batch: claim, keep the lease while the work is done, finish in the transaction of the effect. What
+ends a batch otherwise has a name: refused (something else is down: the jobs go back as they were),
+failed (the jobs themselves: it counts like a death, so that a bad job is narrowed down and parked)
+and fenced (the lease was lost: somebody else has the jobs).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+import structlog
+
+from memlane.errors import Misconfigured, Unavailable
+from memlane.storage import jobs
+from memlane.storage.cluster import Shard
+from memlane.storage.jobs import Claim, Done, Kind, Terms
+from memlane.tasks.batch_embed import embed_memories, embed_texts
+from memlane.tasks.forget import remove_forgotten
+from memlane.tasks.lane import Lane
+from memlane.tasks.optimize import optimize
+from memlane.tasks.remember import remember
+from memlane.workers.keeper import kept
+from memlane.workers.marks import Marks
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """How jobs of a kind are finished, and how many are claimed at once; None: as the settings say."""
+
+    work: Callable[[Lane, Shard, Claim], Done]
+    at_once: int | None = None
+
+
+DUTIES: Mapping[Kind, Duty] = {
+    Kind.REMEMBER: Duty(remember),
+    Kind.EMBED: Duty(embed_memories),
+    Kind.TEXT_EMBED: Duty(embed_texts),
+    Kind.FORGET: Duty(remove_forgotten, 16),
+    Kind.OPTIMIZE: Duty(optimize, 16),
+}
+
+DRAINS: Mapping[str, tuple[Kind, ...]] = {
+    "drain.remember": (Kind.REMEMBER,),
+    "drain.embed": (Kind.EMBED, Kind.TEXT_EMBED),
+    "drain.optimize": (Kind.OPTIMIZE,),
+    "drain.forget": (Kind.FORGET,),
+}
+"""The kinds of jobs that each task finishes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a drain has to know of the process that it runs in."""
+
+    lane: Lane
+    marks: Marks
+    holder: str
+    """Names this process in leases."""
+    stopping: Callable[[], bool]
+    """Whether it was asked to stop."""
+
+
+def drain(process: Process, task: str, shard: int) -> None:
+    """Finish a shard's jobs until there are none or the slice ends; then make room for other shards."""
+    process.marks.clear(task, shard)
+    until = monotonic() + process.lane.settings.slice_s
+    for kind in DRAINS[task]:
+        try:
+            more = process.lane.cluster.on(shard, lambda here, kind=kind: _drain_kind(process, here, kind, until))
+        except (Unavailable, Misconfigured) as error:
+            log.warning("drain.refused", kind=kind, shard=shard, why=str(error))
+            return
+        if more:
+            process.lane.wake(kind, shard)
+            return
+
+
+def _drain_kind(process: Process, shard: Shard, kind: Kind, until: float) -> bool:
+    """Finish jobs of one kind; whether there may be more that can be done now."""
+    for claim in _claims(process, shard, kind):
+        if not work_off(process, shard, claim):
+            return False
+        if process.stopping() or monotonic() > until:
+            return True
+    return False
+
+
+def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
+    """Claim after claim until nothing is due: suspects first, then all, rotating over tenants."""
+    settings = process.lane.settings
+    terms = Terms(process.holder, settings.lease_s, DUTIES[kind].at_once or settings.claim_size)
+    after = ""
+    claim = jobs.claim_suspects(shard, kind, terms) or jobs.claim(shard, kind, terms)
+    while claim is not None:
+        yield claim
+        after = max(job.tenant for job in claim.jobs) if len(claim.jobs) >= terms.limit else ""
+        claim = jobs.claim(shard, kind, terms, after)
+        if claim is None and after:
+            claim = jobs.claim(shard, kind, terms)
+        claim = claim or jobs.claim_suspects(shard, kind, terms)
+
+
+def work_off(process: Process, shard: Shard, claim: Claim) -> bool:
+    """Do the work of one claim under its lease; False if the next claim would be refused as well.
+
+    Raises:
+        Unavailable, Misconfigured: something that the jobs need is down; they were given back.
+    """
+    settings = process.lane.settings
+    begun = monotonic()
+    bound = log.bind(kind=claim.kind, shard=shard.number, jobs=len(claim.jobs), lease=str(claim.token))
+    try:
+        with kept(shard, claim, settings.lease_s, process.stopping, settings.stop_grace_s):
+            outcome = DUTIES[claim.kind].work(process.lane, shard, claim)
+    except (Unavailable, Misconfigured):
+        jobs.release_quietly(shard, claim.token)
+        raise
+    except Exception as error:
+        bound.exception("drain.failed")
+        jobs.fail(shard, claim.token, f"{type(error).__name__} in {claim.kind}")
+        jobs.expire(shard, settings.claim_size, settings.deaths_alone)
+        return True
+    except BaseException:
+        jobs.release_quietly(shard, claim.token)
+        raise
+    if outcome.fenced:
+        bound.warning("drain.fenced")
+        jobs.not_dead(shard, claim)
+    else:
+        bound.info("drain.finished", outcome=str(outcome), ms=round((monotonic() - begun) * 1000))
+    return not outcome.refused

@@ -1,0 +1,107 @@
+"""The life of a worker process: what is made after the fork, and how children learn that they have to stop."""
+
+import mmap
+import os
+import socket
+from uuid import uuid4
+
+from celery import Celery, signals
+
+from memlane.config.logging import configure_logging
+from memlane.config.settings import EmbedderName, Settings, WorkerClassName
+from memlane.tasks.embedders.minilm import find_weights
+from memlane.tasks.lane import Lane
+from memlane.workers.drains import Process
+from memlane.workers.marks import make_marks
+from memlane.workers.wakeups import Wakeups
+
+
+class StopFlag:
+    """One byte that the main process shares with its children: whether it was asked to stop.
+
+    Celery's warm shutdown waits for running tasks but does not tell them; a drain that goes on for
+    its whole slice would hold it up.
+    """
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """The main process was asked to stop."""
+        self._byte[0] = 1
+
+    def __call__(self) -> bool:
+        """Whether it was."""
+        return self._byte[0] == 1
+
+
+class Lifecycle:
+    """Holds what a pool child works with; made in the main process, filled in each child."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._stop = StopFlag()
+        self._process: Process | None = None
+        self._wakeups: Wakeups | None = None
+
+    @property
+    def process(self) -> Process:
+        """What drains work with, in a child."""
+        assert self._process is not None, "only in a pool child"
+        return self._process
+
+    @property
+    def wakeups(self) -> Wakeups:
+        """The way to wake drains, in a child."""
+        assert self._wakeups is not None, "only in a pool child"
+        return self._wakeups
+
+    def connect(self) -> None:
+        """Hook into Celery's signals. They hold weak references unless told otherwise."""
+        signals.setup_logging.connect(self._log, weak=False)
+        signals.worker_init.connect(self._check, weak=False)
+        signals.worker_ready.connect(self._ready, weak=False)
+        signals.beat_init.connect(self._ready, weak=False)
+        signals.worker_shutting_down.connect(self._stopping, weak=False)
+        signals.worker_process_init.connect(self.begin, weak=False)
+        signals.worker_process_shutdown.connect(self.end, weak=False)
+
+    def begin(self, **_: object) -> None:
+        """A child begins: open its connections, load its model."""
+        marks = make_marks(self._settings.marks_url, self._settings.mark_s)
+        self._wakeups = Wakeups(self._app, marks)
+        lane = Lane(self._settings, self._settings.worker_class.value, self._wakeups)
+        lane.open()
+        self._process = Process(lane, marks, _new_holder(), self._stop)
+        if self._embeds:
+            _ = lane.provider
+
+    def end(self, **_: object) -> None:
+        """A child ends: close its connections."""
+        if self._process is not None:
+            self._process.lane.close()
+
+    @property
+    def _embeds(self) -> bool:
+        return self._settings.worker_class is WorkerClassName.INGEST
+
+    def _log(self, **_: object) -> None:
+        configure_logging(self._settings)
+
+    def _check(self, **_: object) -> None:
+        """Before any child begins: fail once, with one clear line, if the model is not there."""
+        if self._embeds and self._settings.embedder is EmbedderName.MINILM:
+            find_weights(self._settings)
+
+    def _ready(self, **_: object) -> None:
+        if self._settings.ready_file is not None:
+            self._settings.ready_file.touch()
+
+    def _stopping(self, **_: object) -> None:
+        self._stop.set()
+
+
+def _new_holder() -> str:
+    """A name for this process that no other has had."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"

@@ -1,0 +1,59 @@
+"""Marks: a shard that was just woken is not woken again. Kept in Redis with a short life; without it all wake."""
+
+from typing import Protocol
+
+import redis
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_PREFIX = "memlane:awake"
+
+
+class Marks(Protocol):
+    """Who was woken lately; an answer may be wrong, which costs a needless message or a few seconds."""
+
+    def set(self, drain: str, shard: int) -> bool:
+        """Mark a shard as woken; False if it was already."""
+
+    def clear(self, drain: str, shard: int) -> None:
+        """A drain begins to look: what comes from now on has to wake somebody again."""
+
+
+class NoMarks:
+    """Without Redis every wake-up is sent."""
+
+    def set(self, drain: str, shard: int) -> bool:
+        """Always new."""
+        return True
+
+    def clear(self, drain: str, shard: int) -> None:
+        """Nothing to clear."""
+
+
+class RedisMarks:
+    """Marks shared by all processes; a Redis that does not answer marks nothing."""
+
+    def __init__(self, url: str, life_s: float) -> None:
+        self._client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self._life_ms = int(life_s * 1000)
+
+    def set(self, drain: str, shard: int) -> bool:
+        """Mark a shard as woken; False if it was already."""
+        try:
+            return bool(self._client.set(f"{_PREFIX}:{drain}:{shard}", 1, nx=True, px=self._life_ms))
+        except redis.RedisError:
+            log.debug("marks.down")
+            return True
+
+    def clear(self, drain: str, shard: int) -> None:
+        """A drain begins to look."""
+        try:
+            self._client.delete(f"{_PREFIX}:{drain}:{shard}")
+        except redis.RedisError:
+            log.debug("marks.down")
+
+
+def make_marks(url: str | None, life_s: float) -> Marks:
+    """Marks in Redis, or none without it."""
+    return RedisMarks(url, life_s) if url else NoMarks()
