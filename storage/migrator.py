@@ -51,15 +51,20 @@ def migrations(kind: str) -> list[Migration]:
     return sorted(found, key=lambda migration: migration.name)
 
 
-def migrate(settings: Settings, model: Model | None = None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What a migration did: "schema: migration" for each file applied, and whether the current model is another now."""
+
+    applied: list[str]
+    new_model: bool
+
+
+def migrate(settings: Settings, model: Model | None = None) -> Migrated:
     """Bring every schema up to date; create the cluster if there is none.
 
     Args:
         settings: names the nodes and, for a new cluster, the number of shards.
         model: makes this the current model, with tables in every shard.
-
-    Returns:
-        What was applied, as "schema: migration".
 
     Raises:
         Misconfigured: the cluster has another shard count, or a node's pgvector is too old.
@@ -70,7 +75,7 @@ def migrate(settings: Settings, model: Model | None = None) -> list[str]:
         _check_extension(control, settings.control)
         applied += _apply(control, "control", "control")
         placed = _placed(control, settings)
-        models = _register(control, model)
+        models, new_model = _register(control, model)
     for node in sorted(set(placed.values())):
         with _locked(settings, node) as connection:
             _check_extension(connection, node)
@@ -78,7 +83,7 @@ def migrate(settings: Settings, model: Model | None = None) -> list[str]:
                 applied += _migrate_shard(connection, shard, len(placed), models)
     for line in applied:
         log.info("migrated", what=line)
-    return applied
+    return Migrated(applied, new_model)
 
 
 @contextmanager
@@ -143,16 +148,17 @@ def _placed(control: Connection, settings: Settings) -> dict[int, str]:
     return {int(str(row[0])): str(row[1]) for row in control.execute(_CLUSTER["shards"].render())}
 
 
-def _register(control: Connection, model: Model | None) -> list[Model]:
-    """Make a model the current one, and list all of them."""
+def _register(control: Connection, model: Model | None) -> tuple[list[Model], bool]:
+    """Make a model the current one; all models there are, and whether another was current before."""
+    changed = False
     if model is not None:
         with control.transaction():
-            known = control.execute(_MODELS["dims"].render(), {"model": model.name}).fetchone()
-            if known and known[0] != model.dims:
-                raise Misconfigured(f"model {model.name} has {known[0]} dimensions in this cluster, not {model.dims}")
-            control.execute(_MODELS["retire"].render(), {"model": model.name})
+            known = {str(row[0]): row[1] for row in control.execute(_MODELS["all"].render())}
+            if known.get(model.name, model.dims) != model.dims:
+                raise Misconfigured(f"model {model.name} has {known[model.name]} dimensions here, not {model.dims}")
+            changed = bool(control.execute(_MODELS["retire"].render(), {"model": model.name}).rowcount)
             control.execute(_MODELS["make_current"].render(), {"model": model.name, "dims": model.dims})
-    return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())]
+    return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())], changed
 
 
 def _migrate_shard(connection: Connection, shard: int, shard_count: int, models: list[Model]) -> list[str]:

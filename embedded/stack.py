@@ -1,0 +1,93 @@
+"""The stack: which processes make up a whole memlane on one machine, and what each is told."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memlane.config.celery import WORKER_CLASSES, WorkerClass
+from memlane.config.settings import Settings, WorkerClassName, load_settings
+from memlane.embedded.folder import Folder, Secrets, Shape
+from memlane.embedded.ports import free_port
+from memlane.embedded.postgres import Postgres
+from memlane.embedded.process import Command
+from memlane.embedded.redis import Redis
+
+TENANT = "default"
+"""The tenant that an embedded stack comes with."""
+
+BEATS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Servers and processes, with the addresses of this start."""
+
+    folder: Folder
+    shape: Shape
+    secrets: Secrets
+    nodes: tuple[Postgres, ...]
+    redis: Redis
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where the gateway listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What every process of ours is told."""
+        return {
+            "MEMLANE_NODES": json.dumps({node.name: node.uri() for node in self.nodes}),
+            "MEMLANE_BROKER_URL": self.redis.uri(0),
+            "MEMLANE_REDIS_URL": self.redis.uri(1),
+            "MEMLANE_EMBEDDER": self.shape.embedder,
+            "MEMLANE_SHARD_COUNT": str(self.shape.shards),
+            "MEMLANE_PORT": str(self.port),
+        }
+
+    def settings(self) -> Settings:
+        """The settings of the stack, for the supervisor's own use."""
+        return load_settings(
+            nodes={node.name: node.uri() for node in self.nodes},
+            broker_url=self.redis.uri(0),
+            redis_url=self.redis.uri(1),
+            embedder=self.shape.embedder,
+            shard_count=self.shape.shards,
+            port=self.port,
+        )
+
+    def processes(self) -> list[Command]:
+        """Our own processes, in the order in which they are started."""
+        found = [self._worker(worker_class) for worker_class in WORKER_CLASSES.values()]
+        found += [self._process(f"beat-{n}", ["celery", "-A", _APP, "--quiet", "beat"]) for n in range(1, BEATS + 1)]
+        return [*found, self._process("gateway", ["memlane.gateway"])]
+
+    def _worker(self, worker_class: WorkerClass) -> Command:
+        name = f"worker-{worker_class.name}"
+        processes = self.shape.workers if worker_class.name is WorkerClassName.INGEST else 1
+        arguments = [
+            *("celery", "-A", _APP, "--quiet", "worker", "--pool", "prefork", "--hostname", f"{worker_class.name}@%h"),
+            *("--queues", ",".join(worker_class.queues), "--concurrency", str(processes)),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ]
+        return self._process(name, arguments, {"MEMLANE_WORKER_CLASS": worker_class.name.value})
+
+    def _process(self, name: str, arguments: list[str], more: Mapping[str, str] | None = None) -> Command:
+        ready = {"MEMLANE_READY_FILE": str(self.folder.run / f"{name}.ready")}
+        return Command(name, [sys.executable, "-m", *arguments], {**self.environment, **ready, **(more or {})})
+
+
+_APP = "memlane.workers.main"
+
+
+def plan(folder: Folder, shape: Shape, port: int) -> Stack:
+    """A stack in a folder, on ports that are free now."""
+    secrets = folder.secrets()
+    nodes = tuple(
+        Postgres(f"node-{number}", folder.path / f"node-{number}", free_port(), secrets.postgres)
+        for number in range(1, shape.nodes + 1)
+    )
+    redis = Redis(folder.path / "redis", free_port(), secrets.redis)
+    return Stack(folder, shape, secrets, nodes, redis, port or free_port())

@@ -1,0 +1,5 @@
+"""What `python -m memlane` runs."""
+
+from memlane.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""The admin's client: tenants, keys, and the state of the whole, over HTTP with the admin key."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from memlane.client.calls import Call
+from memlane.client.synchronous import Client
+from memlane.contract import wire
+from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+
+
+class Admin:
+    """What an operator asks of a gateway.
+
+    Args:
+        url: of the gateway.
+        api_key: the admin key.
+    """
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._client = Client(url, api_key, retries=2)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def status(self) -> Status:
+        """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
+        return self._get("/status", Status)
+
+    def shards(self) -> Sequence[ShardStatus]:
+        """Where each shard lives, and what it holds."""
+        return self._get("/shards", list[ShardStatus])
+
+    def tenants(self) -> Sequence[TenantStatus]:
+        """All tenants."""
+        return self._get("/tenants", list[TenantStatus])
+
+    def create_tenant(self, tenant: str) -> bool:
+        """Add a tenant; False if it was there.
+
+        Raises:
+            InvalidInput: it is not a good name.
+        """
+        return bool(json.loads(self._post("/tenants", {"tenant": tenant}))["created"])
+
+    def keys(self, tenant: str | None = None) -> Sequence[KeyStatus]:
+        """All keys, or a tenant's, without their secrets."""
+        params = {"tenant": tenant} if tenant else {}
+        read = Call("GET", "/v1/admin/keys", lambda data: wire.load(list[KeyStatus], data), params=params)
+        return self._client.send(read)
+
+    def create_key(self, tenant: str | None, label: str = "") -> str:
+        """Make a key for a tenant, or for the admin without one; it is shown this once.
+
+        Raises:
+            NotFound: there is no such tenant.
+        """
+        return wire.load(NewKey, self._post("/keys", {"tenant": tenant, "label": label})).key
+
+    def revoke_key(self, prefix: str) -> None:
+        """Make a key worthless.
+
+        Raises:
+            NotFound: there is none with this prefix, or it was revoked before.
+        """
+        self._client.send(Call("DELETE", f"/v1/admin/keys/{prefix}", lambda data: data))
+
+    def embed_missing(self) -> int:
+        """Ask for the vectors that memories of any tenant lack; how many jobs that made."""
+        return int(json.loads(self._post("/embeddings", {}))["jobs"])
+
+    def _get(self, path: str, kind: Any) -> Any:
+        return self._client.send(Call("GET", f"/v1/admin{path}", lambda data: wire.load(kind, data)))
+
+    def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        return self._client.send(Call("POST", f"/v1/admin{path}", lambda data: data, json.dumps(body).encode()))

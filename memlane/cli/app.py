@@ -1,0 +1,53 @@
+"""The command line: which commands there are."""
+
+from typing import Annotated
+
+import typer
+
+from memlane import __version__
+from memlane.cli import evaluate, ingest, memories, operate, stack
+from memlane.cli.bench import bench
+from memlane.cli.model import model
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Durable, searchable long-term memory for AI agents.",
+)
+
+_STACK = "A system on this machine"
+_MEMORIES = "Memories"
+_OPERATE = "Operation"
+
+app.command(rich_help_panel=_STACK)(stack.up)
+app.command(rich_help_panel=_STACK)(stack.down)
+app.command(rich_help_panel=_STACK)(stack.demo)
+app.add_typer(model, name="model", rich_help_panel=_STACK)
+app.command(rich_help_panel=_MEMORIES)(memories.remember)
+app.command(rich_help_panel=_MEMORIES)(memories.recall)
+app.command(rich_help_panel=_MEMORIES)(memories.forget)
+app.command("list", rich_help_panel=_MEMORIES)(memories.list_memories)
+app.command(rich_help_panel=_MEMORIES)(ingest.ingest)
+app.command("eval", rich_help_panel=_MEMORIES)(evaluate.evaluate)
+app.command(rich_help_panel=_OPERATE)(operate.status)
+app.command(rich_help_panel=_OPERATE)(operate.ledger)
+app.command(rich_help_panel=_OPERATE)(operate.shards)
+app.command(rich_help_panel=_OPERATE)(stack.migrate)
+app.add_typer(operate.tenants, name="tenants", rich_help_panel=_OPERATE)
+app.add_typer(operate.keys, name="keys", rich_help_panel=_OPERATE)
+app.add_typer(bench, name="bench", rich_help_panel=_OPERATE)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"memlane {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Durable, searchable long-term memory for AI agents."""

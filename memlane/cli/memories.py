@@ -1,0 +1,159 @@
+"""remember, recall, forget, list: one memory at a time, and questions."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.table import Table
+
+from memlane.cli.output import table
+from memlane.cli.session import Session, connected
+from memlane.contract import Hit, Memory, Recalled, Receipt
+from memlane.errors import FieldError, InvalidInput
+
+Agent = Annotated[str, typer.Argument(help="Whose memory it is.")]
+Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only these kinds.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="Only with all of these tags.")]
+Thread = Annotated[str | None, typer.Option(help="Only of this conversation.")]
+Since = Annotated[datetime | None, typer.Option(help="Only what happened then or later.")]
+Until = Annotated[datetime | None, typer.Option(help="Only what happened before.")]
+
+
+@connected
+def remember(
+    session: Session,
+    agent: Agent,
+    content: Annotated[str, typer.Argument(help="What is remembered.")],
+    key: Annotated[str | None, typer.Option(help="Your own name for it; sent again it is recognised.")] = None,
+    kind: Annotated[str, typer.Option(help="A word to filter by.")] = "fact",
+    importance: Annotated[float, typer.Option(help="0 to 1.")] = 0.5,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to filter by; may be repeated.")] = None,
+    metadata: Annotated[str | None, typer.Option(help="A JSON object.")] = None,
+    thread: Annotated[str | None, typer.Option(help="The conversation that it belongs to.")] = None,
+    speaker: Annotated[str | None, typer.Option(help="Who said it.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it can be found by meaning.")] = False,
+) -> None:
+    """Remember something.
+
+    Example: memlane remember agent-1 "Caroline prefers green tea" --tag preference
+    """
+    fields: dict[str, Any] = {"key": key, "kind": kind, "importance": importance, "tags": tag or ()}
+    with session.client() as client:
+        receipt = client.remember(
+            agent, content, **fields, metadata=_object(metadata), thread=thread, speaker=speaker
+        )
+        if wait:
+            receipt = receipt.wait("searchable")
+    plain = Receipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error)
+    session.out.result(plain, f"{receipt.state} {receipt.id}")
+
+
+@connected
+def recall(
+    session: Session,
+    agent: Agent,
+    query: Annotated[str, typer.Argument(help="The question.")],
+    limit: Annotated[int, typer.Option(help="At most so many hits.")] = 10,
+    kind: Kinds = None,
+    tag: Tags = None,
+    thread: Thread = None,
+    since: Since = None,
+    until: Until = None,
+    min_importance: Annotated[float, typer.Option(help="Only what is at least so important.")] = 0.0,
+) -> None:
+    """Ask an agent's memory.
+
+    Example: memlane recall agent-1 "what does she drink?" --limit 5
+    """
+    filters = _filters(kind, tag, thread, since, until)
+    with session.client() as client:
+        recalled = client.recall(agent, query, limit=limit, min_importance=min_importance, **filters)
+    for what in recalled.degraded:
+        session.out.warn(f"degraded: {what}")
+    session.out.result(recalled, hits_table(recalled) if recalled.hits else "nothing found")
+
+
+@connected
+def forget(
+    session: Session,
+    agent: Agent,
+    id: Annotated[UUID | None, typer.Argument(help="The memory's id; all of the agent's without it.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an agent's memories are forgotten.")] = False,
+) -> None:
+    """Forget one memory, or everything of an agent. It stays forgotten, whatever arrives later.
+
+    Example: memlane forget agent-1 01a1fc5a-509c-77d8-b69e-adda0a22813b
+    """
+    with session.client() as client:
+        if id is not None:
+            session.out.result(client.forget(agent, id), f"forgotten {id}")
+            return
+        if not yes:
+            typer.confirm(f"Forget everything of agent {agent!r}?", abort=True)
+        client.forget_agent(agent)
+        session.out.result({"agent": agent, "state": "forgotten"}, f"forgotten: everything of {agent}")
+
+
+@connected
+def list_memories(
+    session: Session,
+    agent: Agent,
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 20,
+    kind: Kinds = None,
+    tag: Tags = None,
+    thread: Thread = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """List an agent's memories, newest first.
+
+    Example: memlane list agent-1 --tag preference
+    """
+    with session.client() as client:
+        found = list(islice(client.memories(agent, **_filters(kind, tag, thread, since, until)), limit))
+    session.out.result(found, _memories_table(found) if found else "no memories")
+
+
+def hits_table(recalled: Recalled) -> Table:
+    """The hits of a recall, best first."""
+    return table("", ["score", "similarity", "words", "when", "memory"], [_hit(hit) for hit in recalled.hits])
+
+
+def _hit(hit: Hit) -> Sequence[Any]:
+    similarity = None if hit.parts.vector is None else f"{hit.parts.vector:.2f}"
+    words = None if hit.parts.text is None else f"{hit.parts.text:.2f}"
+    return f"{hit.score:.2f}", similarity, words, f"{hit.memory.occurred_at:%Y-%m-%d}", said(hit.memory)
+
+
+def said(memory: Memory) -> str:
+    """A memory's content, after its speaker."""
+    return f"{memory.speaker}: {memory.content}" if memory.speaker else memory.content
+
+
+def _memories_table(memories: Sequence[Memory]) -> Table:
+    rows = [
+        (m.id, f"{m.occurred_at:%Y-%m-%d %H:%M}", m.kind, ", ".join(m.tags), m.importance, said(m)) for m in memories
+    ]
+    return table("", ["id", "when", "kind", "tags", "importance", "memory"], rows)
+
+
+def _filters(
+    kind: list[str] | None, tag: list[str] | None, thread: str | None, since: datetime | None, until: datetime | None
+) -> dict[str, Any]:
+    return {"kinds": kind or (), "tags": tag or (), "thread": thread, "since": since, "until": until}
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidInput([FieldError("metadata", "must be a JSON object")])
+    return found
+
+

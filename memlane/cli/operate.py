@@ -1,0 +1,154 @@
+"""status, ledger, shards, tenants, keys: what an operator looks at and sets up."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from memlane.cli.output import table
+from memlane.cli.session import Session, connected
+from memlane.contract import Ledger
+from memlane.contract.status import NewKey, Status
+
+tenants = typer.Typer(no_args_is_help=True, help="Tenants: who owns memories.")
+keys = typer.Typer(no_args_is_help=True, help="API keys: each belongs to one tenant, or is the admin's.")
+
+
+@connected
+def status(session: Session) -> None:
+    """The state of the whole: nodes, shards, jobs, strays, duties, broker.
+
+    Example: memlane status --json
+    """
+    found = session.admin().status()
+    session.out.result(found, [f"memlane {found.version} at {session.url}, model {found.model}", *_status_tables(found)])
+
+
+def _status_tables(found: Status) -> list[Table | str]:
+    def up(is_up: bool) -> str:
+        return "up" if is_up else "DOWN"
+
+    def listed(settings: object) -> str:
+        return ", ".join(f"{k} {v}" for k, v in dict(settings).items())  # type: ignore[call-overload]
+
+    parts: list[Table | str] = [
+        table(
+            "servers",
+            ["name", "state", "settings"],
+            [(n.name, up(n.up), listed(n.settings)) for n in found.nodes]
+            + [(found.broker.kind, up(found.broker.up), listed(found.broker.settings))],
+        ),
+        table(
+            "shards",
+            ["shard", "node", "state", "agents", "memories", "MB"],
+            [(s.shard, s.node, up(s.up), s.agents, s.memories, round(s.bytes / 1e6, 1)) for s in found.shards],
+        ),
+    ]
+    jobs = [(j.kind, j.open, j.leased, j.parked, round(j.oldest_s, 1)) for j in found.jobs]
+    parts.append(table("jobs", ["kind", "open", "leased", "parked", "oldest due, s"], jobs) if jobs else "no open jobs")
+    if found.strays:
+        rows = [(s.task, s.reason, s.count, f"{s.since:%Y-%m-%d %H:%M}") for s in found.strays]
+        parts.append(table("strays", ["task", "reason", "messages", "since"], rows))
+    if found.duties:
+        duties = [(d.name, f"{d.slot:%Y-%m-%d %H:%M}", f"{d.done_at:%H:%M:%S}" if d.done_at else "-") for d in found.duties]
+        parts.append(table("duties", ["name", "slot", "done"], duties))
+    return parts
+
+
+@connected
+def ledger(session: Session) -> None:
+    """What became of everything that was handed over, and whether it adds up. The exit code is 1 if not.
+
+    Example: memlane ledger
+    """
+    with session.client() as client:
+        found = client.ledger()
+    session.out.result(found, ledger_text(found))
+    if not found.balanced:
+        raise typer.Exit(1)
+
+
+def ledger_text(found: Ledger) -> list[Table | str]:
+    """The ledger for people."""
+    rows: list[tuple[str, int]] = [(event.value, count) for event, count in found.events.items() if count]
+    rows += [("open now", found.open), ("parked now", found.parked)]
+    balance = "balanced" if found.balanced else f"UNBALANCED by {found.difference}"
+    text = f"accepted = stored + dropped + parked now + open now: {balance}"
+    missing = [f"without shards {', '.join(map(str, found.missing))}, which do not answer"] if found.missing else []
+    return [table("ledger", ["event", "count"], rows), text, *missing]
+
+
+@connected
+def shards(session: Session) -> None:
+    """Where each shard lives, and what it holds."""
+    found = session.admin().shards()
+    rows = [
+        (s.shard, s.node, "up" if s.up else "DOWN", s.epoch, s.agents, s.memories, round(s.bytes / 1e6, 1)) for s in found
+    ]
+    session.out.result(
+        found, table("", ["shard", "node", "state", "epoch", "agents", "memories", "MB"], rows)
+    )
+
+
+@tenants.command("create")
+@connected
+def create_tenant(
+    session: Session, name: Annotated[str, typer.Argument(help="a-z, 0-9, - and _, at most 63.")]
+) -> None:
+    """Add a tenant.
+
+    Example: memlane tenants create acme
+    """
+    created = session.admin().create_tenant(name)
+    session.out.result({"tenant": name, "created": created}, f"tenant {name} {'created' if created else 'was there'}")
+
+
+@tenants.command("list")
+@connected
+def list_tenants(session: Session) -> None:
+    """List all tenants."""
+    found = session.admin().tenants()
+    session.out.result(found, table("", ["tenant", "since"], [(t.tenant, f"{t.created_at:%Y-%m-%d}") for t in found]))
+
+
+@keys.command("create")
+@connected
+def create_key(
+    session: Session,
+    tenant: Annotated[str | None, typer.Argument(help="Whose; see --admin.")] = None,
+    label: Annotated[str, typer.Option(help="What it is for.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="Make an admin key, which sees no memory.")] = False,
+) -> None:
+    """Make an API key; it is shown this once.
+
+    Example: memlane keys create acme --label "the chat app"
+    """
+    if admin == (tenant is not None):
+        raise typer.BadParameter("name a tenant, or use --admin")
+    key = session.admin().create_key(tenant, label)
+    session.out.result(NewKey(key), key)
+
+
+@keys.command("list")
+@connected
+def list_keys(session: Session, tenant: Annotated[str | None, typer.Argument(help="Only this one's.")] = None) -> None:
+    """List API keys, without their secrets."""
+    found = session.admin().keys(tenant)
+    rows = [
+        (k.prefix, k.tenant or "(admin)", k.label, f"{k.created_at:%Y-%m-%d}", "revoked" if k.revoked_at else "good")
+        for k in found
+    ]
+    session.out.result(found, table("", ["prefix", "tenant", "label", "since", "state"], rows))
+
+
+@keys.command("revoke")
+@connected
+def revoke_key(
+    session: Session, prefix: Annotated[str, typer.Argument(help="The part between the underscores.")]
+) -> None:
+    """Make an API key worthless.
+
+    Example: memlane keys revoke 3f9c2a7d10be
+    """
+    session.admin().revoke_key(prefix)
+    session.out.result({"prefix": prefix, "revoked": True}, f"key {prefix} revoked")

@@ -1,0 +1,86 @@
+"""How a command finds its server: by options, by the environment, or the stack that runs on this machine."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memlane.admin import Admin
+from memlane.cli.output import Output
+from memlane.client import Client
+from memlane.errors import Misconfigured
+
+Url = Annotated[str | None, typer.Option("--url", envvar="MEMLANE_URL", help="Of the gateway.")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="MEMLANE_API_KEY", help="Of the tenant, or the admin's.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Data directory of the stack on this machine.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+_COMMON = {"url": (Url, None), "api_key": (ApiKey, None), "data": (Data, None), "as_json": (Json, False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A command's server and its output."""
+
+    url: str
+    api_key: str
+    admin_key: str
+    out: Output
+
+    def client(self) -> Client:
+        """The tenant's client."""
+        return Client(self.url, self.api_key)
+
+    def admin(self) -> Admin:
+        """The admin's client."""
+        return Admin(self.url, self.admin_key)
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose first parameter is a session, the options that say which server."""
+    signature = inspect.signature(command)
+    own = list(signature.parameters.values())[1:]
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+        for name, (kind, default) in _COMMON.items()
+    ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        options = {name: given.pop(name) for name in _COMMON}
+        command(open_session(**options), **given)
+
+    run.__signature__ = signature.replace(parameters=[*own, *common])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
+    return run
+
+
+def open_session(url: str | None, api_key: str | None, data: Path | None, as_json: bool) -> Session:
+    """The server that the options name, or the stack in the data directory.
+
+    Raises:
+        Misconfigured: neither is there.
+    """
+    out = Output(as_json)
+    if url is not None and data is None:
+        if api_key is None:
+            raise Misconfigured("an API key is needed with --url: --api-key or MEMLANE_API_KEY")
+        return Session(url.rstrip("/"), api_key, api_key, out)
+    return _local(data, out)
+
+
+def _local(data: Path | None, out: Output) -> Session:
+    try:
+        from memlane.embedded.folder import Folder, default_folder  # only with memlane[server]
+    except ImportError:
+        raise Misconfigured("no server is named: set MEMLANE_URL and MEMLANE_API_KEY, or use --url and --api-key") from None
+    folder = Folder(data or default_folder())
+    state = folder.state()
+    if state is None:
+        raise Misconfigured(f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY")
+    secrets = folder.secrets()
+    return Session(state.url, secrets.tenant_key, secrets.admin_key, out)

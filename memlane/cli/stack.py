@@ -1,0 +1,195 @@
+"""up, down, demo, migrate: a whole system on this machine. These need memlane[server]."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memlane.cli.ingest import ingest_file
+from memlane.cli.memories import hits_table
+from memlane.cli.operate import ledger_text
+from memlane.cli.output import Output
+from memlane.cli.session import Json
+from memlane.client import Client
+from memlane.errors import Misconfigured
+from memlane.files import read_questions
+
+if TYPE_CHECKING:
+    from memlane.embedded.folder import Folder
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", envvar="MEMLANE_DATA", help="Where the data is; in your home directory unless set."),
+]
+Nodes = Annotated[int | None, typer.Option(min=1, max=64, help="Postgres nodes; fixed when the data is created.")]
+Shards = Annotated[int | None, typer.Option(min=1, max=256, help="Logical shards; fixed when the data is created.")]
+Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Processes that finish jobs.")]
+Embedder = Annotated[str | None, typer.Option(help="minilm (offline, the default), openai or hash (tests).")]
+Port = Annotated[int, typer.Option(min=0, max=65535, envvar="MEMLANE_PORT", help="Of the gateway; 0 for any.")]
+
+_DEMO_QUESTIONS = 4
+
+
+def up(
+    data: Data = None,
+    nodes: Nodes = None,
+    shards: Shards = None,
+    workers: Workers = None,
+    embedder: Embedder = None,
+    port: Port = 8777,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show the logs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start the whole system on this machine: Postgres, Redis, workers, beats and the gateway.
+
+    Example: memlane up --detach
+    """
+    out = Output(as_json)
+    folder = _folder(data)
+    asked: dict[str, int | str | None] = {"nodes": nodes, "shards": shards, "workers": workers, "embedder": embedder}
+    if detach:
+        _up_detached(out, folder, asked, port)
+        return
+    run = _server()
+    with run.running(folder, asked, port, _reporter(out)) as (stack, supervisor):
+        _show(out, stack.url, folder)
+        out.line("Ctrl-C stops everything.")
+        view = None if quiet or as_json else run.LogView(folder.logs)
+        supervisor.watch()
+        if view is not None:
+            view.close()
+    out.line("stopped")
+
+
+def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], port: int) -> None:
+    arguments = ["--data", str(folder.path), "--port", str(port)]
+    arguments += [part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))]
+    state = _server().start_detached(folder, arguments)
+    _show(out, state.url, folder)
+    out.line("`memlane down` stops it.")
+
+
+def down(data: Data = None, as_json: Json = False) -> None:
+    """Stop the stack that runs in the background, or in another terminal. Its data stays.
+
+    Example: memlane down
+    """
+    out = Output(as_json)
+    folder = _folder(data)
+    stopped = _server().stop_detached(folder)
+    out.result({"stopped": stopped}, "stopped" if stopped else f"no stack runs in {folder.path}")
+
+
+def demo(
+    file: Annotated[Path | None, typer.Argument(help="A LoCoMo file; a conversation of our own without it.")] = None,
+    data: Data = None,
+    embedder: Embedder = None,
+    port: Port = 8777,
+) -> None:
+    """Start the stack, take in a conversation, and recall from it.
+
+    Without a terminal it ends by itself; with one the stack stays up until Ctrl-C.
+
+    Example: memlane demo
+    """
+    out = Output()
+    folder = _folder(data)
+    run = _server()
+    conversation = file or Path(str(files("memlane.examples") / "conversation.json"))
+    read_questions(conversation)  # so that a file which is none is refused before anything is started
+    if folder.in_use:
+        state = folder.state()
+        if state is None or not state.ready:
+            raise Misconfigured(f"the stack in {folder.path} is just starting or stopping: try again in a moment")
+        _converse(out, state.url, folder, conversation)
+        return
+    with run.running(folder, {"embedder": embedder}, port, _reporter(out)) as (stack, supervisor):
+        _converse(out, stack.url, folder, conversation)
+        if out.terminal:
+            out.line("The stack stays up; Ctrl-C stops everything.")
+            supervisor.watch()
+    out.line("stopped; `memlane up` starts it again with its data")
+
+
+def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> None:
+    """Take a conversation in, ask about it, and show that everything adds up."""
+    questions = read_questions(conversation)
+    step = max(1, len(questions) // _DEMO_QUESTIONS)
+    with Client(url, folder.secrets().tenant_key) as client:
+        done = ingest_file(client, out, conversation, wait=True)
+        out.result(None, f"{done.accepted} memories taken in, {done.duplicates} were there already")
+        for question in questions[::step][:_DEMO_QUESTIONS]:
+            recalled = client.recall(question.agent, question.text, limit=3)
+            out.result(None, [f"\n? {question.text}", hits_table(recalled)])
+        out.result(None, ["", *ledger_text(client.ledger())])
+    _show(out, url, folder)
+
+
+def migrate(as_json: Json = False) -> None:
+    """Bring the schemas of the nodes in MEMLANE_NODES up to this version; a new cluster is created.
+
+    The embedded stack does this by itself. Running it twice, or from two machines at once, does no harm.
+
+    Example: MEMLANE_NODES='{"node-1": "postgresql://..."}' memlane migrate
+    """
+    from memlane.config.settings import load_settings
+    from memlane.storage.migrator import migrate as run
+    from memlane.tasks.embedders import model_of
+
+    _server()
+    out = Output(as_json)
+    settings = load_settings()
+    done = run(settings, model_of(settings))
+    text: list[Any] = [*done.applied, "up to date"]
+    if done.new_model:
+        text.append("the current model is new: `memlane embed --missing` asks for the vectors that memories lack")
+    out.result(done, text)
+
+
+def _show(out: Output, url: str, folder: "Folder") -> None:
+    """Where everything is."""
+    secrets = folder.secrets()
+    found = {
+        "url": url,
+        "api_key": secrets.tenant_key,
+        "admin_key": secrets.admin_key,
+        "docs": f"{url}/docs",
+        "data": str(folder.path),
+    }
+    lines = [
+        f"gateway   {url}",
+        f"API docs  {url}/docs",
+        f"API key   {secrets.tenant_key}",
+        f"data      {folder.path}",
+    ]
+    out.result(found, "\n".join(lines))
+
+
+def _reporter(out: Output) -> Callable[[str], None]:
+    def report(what: str) -> None:
+        out.line(f"[dim]·[/dim] {what}")
+
+    return report
+
+
+def _folder(data: Path | None) -> "Folder":
+    _server()
+    from memlane.embedded.folder import Folder, default_folder
+
+    return Folder(data or default_folder())
+
+
+def _server() -> Any:
+    """The server's half, imported only when a command needs it: the light client does without.
+
+    Raises:
+        Misconfigured: it is not installed.
+    """
+    try:
+        from memlane.embedded import run
+    except ImportError as error:
+        raise Misconfigured(f"this command needs the server: pip install 'memlane[server]' ({error.name} is missing)") from None
+    return run

@@ -1,0 +1,150 @@
+"""Files of memories: JSON Lines, and conversations in the form of the LoCoMo benchmark.
+
+LoCoMo (Maharana et al., 2024) is a list of samples; each has a `conversation` of dated sessions of turns,
+and `qa`: questions with the ids of the turns that hold the answer. A conversation becomes an agent, a
+session a thread, a turn a memory with its id as key.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from memlane.contract import MemoryItem
+from memlane.contract.parsing import parse
+from memlane.errors import FieldError, InvalidInput
+
+_SESSION = re.compile(r"session_(\d+)")
+_DATE = "%I:%M %p on %d %B, %Y"
+
+SCORED_CATEGORIES = (1, 2, 3, 4)
+"""LoCoMo's categories that have an answer in the conversation; 5 is adversarial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One memory of a file, or why it is none: `number` counts lines, or turns, from 1."""
+
+    number: int
+    item: MemoryItem | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to an agent, and the keys of the memories that hold the answer."""
+
+    agent: str
+    text: str
+    evidence: frozenset[str]
+    category: int
+
+
+def read_memories(path: Path) -> Iterator[Line]:
+    """The memories of a file, in its order.
+
+    Raises:
+        InvalidInput: it cannot be read, or is neither of the two forms.
+    """
+    samples = _samples(path)
+    if samples is not None:
+        yield from _numbered(turn for sample in samples for turn in _turns(sample))
+    else:
+        yield from _json_lines(path)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a LoCoMo file that have an answer.
+
+    Raises:
+        InvalidInput: it is not a LoCoMo file.
+    """
+    samples = _samples(path)
+    if samples is None:
+        raise InvalidInput([FieldError("file", f"{path} is not a LoCoMo file: a JSON list with `conversation` and `qa`")])
+    return [
+        Question(str(sample["sample_id"]), str(qa["question"]), _evidence(qa), int(qa["category"]))
+        for sample in samples
+        for qa in sample.get("qa", [])
+        if qa["category"] in SCORED_CATEGORIES and _evidence(qa)
+    ]
+
+
+def _samples(path: Path) -> list[Mapping[str, Any]] | None:
+    """The samples of a LoCoMo file, or None if it is not one."""
+    text = _text(path)
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput([FieldError("file", f"{path} is not JSON: {error}")]) from None
+    if not found or not all(isinstance(s, dict) and "conversation" in s for s in found):
+        raise InvalidInput([FieldError("file", f"{path} is a JSON list, but not of LoCoMo samples")])
+    return [{"sample_id": f"conversation-{n}", **sample} for n, sample in enumerate(found, 1)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput([FieldError("file", f"{path} cannot be read: {error}")]) from None
+
+
+def _turns(sample: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    conversation = sample["conversation"]
+    sessions = sorted((int(m[1]), m[0]) for name in conversation if (m := _SESSION.fullmatch(name)))
+    for _, session in sessions:
+        happened = _date(conversation.get(f"{session}_date_time"))
+        for turn in conversation[session]:
+            caption = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
+            yield {
+                "agent": str(sample["sample_id"]),
+                "content": f"{turn['text']}{caption}",
+                "key": turn["dia_id"],
+                "kind": "turn",
+                "thread": session,
+                "speaker": turn["speaker"],
+                "occurred_at": happened,
+            }
+
+
+def _date(text: str | None) -> datetime | None:
+    """LoCoMo's dates, such as 1:56 pm on 8 May, 2023, taken as UTC."""
+    try:
+        return datetime.strptime(text, _DATE).replace(tzinfo=UTC) if text else None
+    except ValueError:
+        return None
+
+
+def _evidence(qa: Mapping[str, Any]) -> frozenset[str]:
+    """The turns that hold the answer; some entries of the data set name several in one string."""
+    named: Sequence[str] = qa.get("evidence") or []
+    return frozenset(part for entry in named for part in re.split(r"[;,\s]+", entry) if part)
+
+
+def _json_lines(path: Path) -> Iterator[Line]:
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+        except ValueError as error:
+            yield Line(number, None, f"is not JSON: {error}")
+            continue
+        yield _line(number, raw)
+
+
+def _numbered(raws: Iterator[dict[str, Any]]) -> Iterator[Line]:
+    for number, raw in enumerate(raws, 1):
+        yield _line(number, raw)
+
+
+def _line(number: int, raw: Any) -> Line:
+    try:
+        return Line(number, parse(MemoryItem, raw))
+    except InvalidInput as error:
+        return Line(number, None, str(error))
