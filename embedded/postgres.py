@@ -111,7 +111,7 @@ class Postgres:
 
     def _ensure_database(self) -> None:
         with psycopg.connect(make_conninfo(self.uri("postgres"), connect_timeout=2), autocommit=True) as connection:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
                 connection.execute(f"CREATE DATABASE {DATABASE}".encode())
 
     def _initialise(self, user: str | None) -> None:

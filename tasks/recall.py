@@ -1,5 +1,9 @@
 """Recall: answer a question from an agent's memory. Never queued: the path is find, embed, search, rank, read."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
 from memlane.contract import Hit, Memory, Parts, Recalled, RecallRequest
 from memlane.errors import ProviderRefused
 from memlane.storage import agents, memories, recall
@@ -14,17 +18,37 @@ CANDIDATES = 100
 """How many of the best by meaning, and by words, are ranked: 50 to 200 made no difference on LoCoMo."""
 
 
-def recall_memories(lane: Lane, tenant: str, request: RecallRequest) -> tuple[Recalled, dict[tuple[int, int], int]]:
-    """The best hits, and the accesses to count: (agent's number, memory's number) to 1.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a recall came to.
+
+    Attributes:
+        recalled: the hits, and what was missing.
+        accesses: agent's number and memory's number of each hit, to 1, for counting.
+        embed_ms: time for the query's vector.
+        search_ms: time for the rest.
+    """
+
+    recalled: Recalled
+    accesses: Mapping[tuple[int, int], int]
+    embed_ms: float
+    search_ms: float
+
+
+def recall_memories(lane: Lane, tenant: str, request: RecallRequest) -> Answer:
+    """The best hits.
 
     Raises:
         NodeDown: the agent's node does not answer; an outage is not an empty memory.
     """
+    begun = perf_counter()
     vector, refusal = query_vector(lane, tenant, request.query)
+    embedded = perf_counter()
     number = lane.cluster.shard_of(tenant, request.agent)
     hits, accesses = lane.cluster.on(number, lambda shard: search(lane, shard, tenant, request, vector))
-    degraded = [f"found by words only: {refusal}"] if refusal else []
-    return Recalled(hits, tuple(degraded)), accesses
+    degraded = (f"found by words only: {refusal}",) if refusal else ()
+    times_ms = (embedded - begun) * 1000, (perf_counter() - embedded) * 1000
+    return Answer(Recalled(hits, degraded), accesses, *times_ms)
 
 
 def query_vector(lane: Lane, tenant: str, query: str) -> tuple[Vector | None, ProviderRefused | None]:

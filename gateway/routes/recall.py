@@ -24,9 +24,11 @@ async def recall(request: Request, tenant: Tenant) -> Response:
     gateway = gateway_of(request)
     asked = await read(request, RecallRequest)
     shard = gateway.lane.cluster.shard_of(tenant, asked.agent)
-    recalled, accesses = await gateway.threads.on_shard(shard, lambda: recall_memories(gateway.lane, tenant, asked))
-    gateway.tally.accessed(shard, accesses)
-    return answer(recalled)
+    found = await gateway.threads.on_shard(shard, lambda: recall_memories(gateway.lane, tenant, asked))
+    gateway.tally.accessed(shard, found.accesses)
+    response = answer(found.recalled)
+    response.headers["Server-Timing"] = f"embed;dur={found.embed_ms:.2f}, search;dur={found.search_ms:.2f}"
+    return response
 
 
 @router.post("/v1/embeddings", status_code=202, openapi_extra=body_of(EmbeddingsRequest))

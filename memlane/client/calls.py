@@ -115,8 +115,8 @@ def understand(call: Call[T], response: httpx.Response) -> T:
     if response.is_success:
         try:
             return call.read(response.content)
-        except ValueError as error:
-            raise ServerError(f"the answer of {call.path} is not what it should be: {error}") from None
+        except ValueError:
+            raise ServerError(f"the answer of {call.method} {call.path} is not what it should be") from None
     raise error_of(response)
 
 

@@ -65,9 +65,9 @@ class Parts:
         context: what the neighbours in the same thread added.
     """
 
-    vector: float | None
-    text: float | None
-    context: float
+    vector: float | None = None
+    text: float | None = None
+    context: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,68 @@
+"""Figures: percentiles, and on what machine, when, and under which promises they were measured."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from memlane import __version__
+from memlane.contract.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of times in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a figure depends on.
+
+    Attributes:
+        version: memlane's.
+        at: when it was measured.
+        machine: cores, memory and system.
+        model: the embedding model.
+        durability: what the live servers say that they keep: all have to be on for a figure to count.
+    """
+
+    version: str
+    at: datetime
+    machine: str
+    model: str
+    durability: Mapping[str, str]
+
+
+def percentiles(times_ms: Sequence[float]) -> Percentiles:
+    """The percentiles, by nearest rank."""
+    ordered = sorted(times_ms)
+
+    def rank(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+
+    return Percentiles(rank(0.5), rank(0.95), rank(0.99), round(ordered[-1], 2))
+
+
+def circumstances(status: Status) -> Circumstances:
+    """What holds now, as read from the live servers."""
+    durability = {
+        f"{node.name} {name}": value
+        for node in status.nodes
+        for name, value in node.settings.items()
+        if name != "server_version"
+    }
+    durability |= {f"redis {name}": value for name, value in status.broker.settings.items()}
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Circumstances(
+        version=__version__,
+        at=datetime.now(UTC).replace(microsecond=0),
+        machine=f"{os.cpu_count()} cores, {gigabytes:.0f} GB, {platform.system()} {platform.machine()}",
+        model=status.model,
+        durability=durability,
+    )

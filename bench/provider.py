@@ -1,0 +1,98 @@
+"""An embeddings endpoint for benchmarks and tests: OpenAI's API, a fixed latency, deterministic vectors.
+
+    python -m memlane.bench.provider --port 9000 --latency-ms 50 --dims 384 [--rpm 600]
+
+GET /stats tells how often it was asked, for how many inputs, and how often it refused.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+from collections import deque
+from hashlib import blake2b
+from time import monotonic
+
+import numpy as np
+import numpy.typing as npt
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+_TABLE = 4096
+
+
+class FakeProvider:
+    """Answers after a latency; beyond so many requests a minute it answers 429 with Retry-After."""
+
+    def __init__(self, latency_ms: float, dims: int, rpm: int = 0) -> None:
+        self._latency_s = latency_ms / 1000
+        self._rpm = rpm
+        self._window: deque[float] = deque()
+        table = np.random.default_rng(7).standard_normal((_TABLE, dims)).astype(np.float32)
+        self._table = table / np.linalg.norm(table, axis=1, keepdims=True)
+        self.stats = {"requests": 0, "inputs": 0, "rejected": 0}
+
+    def app(self) -> Starlette:
+        """The endpoint as an ASGI app."""
+        return Starlette(
+            routes=[Route("/v1/embeddings", self._embed, methods=["POST"]), Route("/stats", self._tell)]
+        )
+
+    def vector(self, text: str) -> npt.NDArray[np.float32]:
+        """A unit vector of its own for each text: two rows of a table, mixed."""
+        digest = blake2b(text.encode(), digest_size=4).digest()
+        first, second = (int.from_bytes(part, "big") % _TABLE for part in (digest[:2], digest[2:]))
+        mixed = self._table[first] + 0.7 * self._table[second]
+        found: npt.NDArray[np.float32] = (mixed / np.linalg.norm(mixed)).astype(np.float32)
+        return found
+
+    async def _embed(self, request: Request) -> Response:
+        if self._over_rate():
+            self.stats["rejected"] += 1
+            error = {"error": {"message": "rate limited", "type": "rate_limit"}}
+            return JSONResponse(error, 429, {"Retry-After": "1"})
+        body = json.loads(await request.body())
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        self.stats["requests"] += 1
+        self.stats["inputs"] += len(texts)
+        await asyncio.sleep(self._latency_s)
+        data = [
+            {"object": "embedding", "index": n, "embedding": base64.b64encode(self.vector(text).tobytes()).decode()}
+            for n, text in enumerate(texts)
+        ]
+        tokens = sum(len(text) // 4 + 1 for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return JSONResponse({"object": "list", "data": data, "model": body.get("model", "fake"), "usage": usage})
+
+    async def _tell(self, _request: Request) -> Response:
+        return JSONResponse(self.stats)
+
+    def _over_rate(self) -> bool:
+        if not self._rpm:
+            return False
+        now = monotonic()
+        while self._window and self._window[0] < now - 60:
+            self._window.popleft()
+        if len(self._window) >= self._rpm:
+            return True
+        self._window.append(now)
+        return False
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument("--latency-ms", type=float, default=50)
+    parser.add_argument("--dims", type=int, default=384)
+    parser.add_argument("--rpm", type=int, default=0, help="requests a minute before 429; 0: no limit")
+    given = parser.parse_args()
+    app = FakeProvider(given.latency_ms, given.dims, given.rpm).app()
+    uvicorn.run(app, host="127.0.0.1", port=given.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
