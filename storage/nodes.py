@@ -141,7 +141,7 @@ def _connection_options(uri: str, settings: Settings, role: str) -> dict[str, An
         "connect_timeout": settings.connect_timeout_s,
         "application_name": f"memlane {role}",
         "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2}"
-        f" -c idle_in_transaction_session_timeout={timeout_ms} -c jit=off",
+        f" -c idle_in_transaction_session_timeout={timeout_ms} -c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
     }
     if "," in str(conninfo_to_dict(uri).get("host", "")):
         options["target_session_attrs"] = "read-write"
