@@ -1,0 +1,1 @@
+"""Beat: when things are done - the schedule, and one file per duty."""

@@ -37,9 +37,7 @@ class FakeProvider:
 
     def app(self) -> Starlette:
         """The endpoint as an ASGI app."""
-        return Starlette(
-            routes=[Route("/v1/embeddings", self._embed, methods=["POST"]), Route("/stats", self._tell)]
-        )
+        return Starlette(routes=[Route("/v1/embeddings", self._embed, methods=["POST"]), Route("/stats", self._tell)])
 
     def vector(self, text: str) -> npt.NDArray[np.float32]:
         """A unit vector of its own for each text: two rows of a table, mixed."""

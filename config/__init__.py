@@ -1,0 +1,1 @@
+"""Configuration: settings, Celery, logging. Only here the environment is read."""

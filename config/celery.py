@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from kombu import Queue
+from kombu.entity import Queue
 
 from memlane.config.settings import Settings, WorkerClassName
 
@@ -106,7 +106,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 
 def _queue(name: QueueName, amqp: bool) -> Queue:
     arguments = {"x-queue-type": "quorum"} if amqp else None
-    return Queue(name.value, routing_key=name.value, queue_arguments=arguments)
+    return Queue(name.value, routing_key=name.value, queue_arguments=arguments)  # type: ignore[no-untyped-call]
 
 
 def _rabbitmq() -> dict[str, Any]:

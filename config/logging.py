@@ -16,7 +16,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from memlane.config.settings import Profile, Settings
 from memlane.errors import MemlaneError
 
-_QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "openai": logging.WARNING, "uvicorn.access": logging.WARNING}
+_QUIET = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "openai": logging.WARNING,
+    "uvicorn.access": logging.WARNING,
+}
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 

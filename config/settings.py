@@ -152,7 +152,9 @@ class Settings(BaseSettings):
         if self.control_node is not None and self.control_node not in self.nodes:
             raise ValueError("control_node must be one of nodes")
         if self.statement_timeout_s >= self.lease_s:
-            raise ValueError("statement_timeout_s must be shorter than lease_s, or a stalled statement outlives its claim")
+            raise ValueError(
+                "statement_timeout_s must be shorter than lease_s, or a stalled statement outlives its claim"
+            )
         if self.profile is Profile.PRODUCTION:
             self._fit_for_production()
         return self
@@ -168,7 +170,7 @@ class Settings(BaseSettings):
     def control(self) -> str:
         """The name of the node that holds the control schema."""
         if not self.nodes:
-            raise Misconfigured("no Postgres node is set: MEMLANE_NODES='{\"node-1\": \"postgresql://...\"}'")
+            raise Misconfigured('no Postgres node is set: MEMLANE_NODES=\'{"node-1": "postgresql://..."}\'')
         return self.control_node or next(iter(self.nodes))
 
     @property

@@ -1,0 +1,1 @@
+"""Embedded servers and a supervisor: a whole system on one machine."""

@@ -112,14 +112,17 @@ class Folder:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                state = self.state()
-                where = f" at {state.url} (process {state.pid})" if state else ""
-                raise Misconfigured(f"a stack runs in {self.path} already{where}: `memlane down` stops it") from None
+                raise self.occupied() from None
             yield
         finally:
             os.close(descriptor)
 
-    @property
+    def occupied(self) -> Misconfigured:
+        """What to say to a second one."""
+        state = self.state()
+        where = f" at {state.url} (process {state.pid})" if state else ""
+        return Misconfigured(f"a stack runs in {self.path} already{where}: `memlane down` stops it")
+
     def in_use(self) -> bool:
         """Whether a supervisor uses it."""
         if not (self.path / "lock").exists():

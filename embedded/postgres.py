@@ -1,6 +1,5 @@
 """Postgres 18 with pgvector from a Python wheel: a real server, in a folder, on the loopback interface."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -71,7 +70,7 @@ class Postgres:
         user = server_user()
         self.folder.mkdir(parents=True, exist_ok=True)
         if folder := closed_to(self.folder, user):
-            raise Misconfigured(f"user {user}, as whom root runs Postgres, may not enter {folder}: choose another --data")
+            raise Misconfigured(f"root runs Postgres as user {user}, who may not enter {folder}: choose another --data")
         give(self.folder, user)
         if not (self.data / "PG_VERSION").exists():
             self._initialise(user)
@@ -122,12 +121,11 @@ class Postgres:
         give(secret, user)
         argv = [
             *(str(binaries(self.folder) / "initdb"), "-D", str(self.data), "-U", SUPERUSER),
-            *("--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-locale", "--no-instructions"),
+            *("--pwfile", str(secret), "--auth", "scram-sha-256"),
+            *("--encoding", "UTF8", "--no-locale", "--no-instructions"),
         ]
         try:
-            done = subprocess.run(
-                argv, capture_output=True, text=True, check=False, cwd="/", **({} if user is None else as_user(user))
-            )
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/", **as_user(user))
         finally:
             secret.unlink()
         if done.returncode:
@@ -161,10 +159,7 @@ def _copy_programs(home: Path, target: Path) -> None:
     shutil.copytree(home / "pginstall18", target / home.name / "pginstall18", symlinks=True)
     if libraries.is_dir():
         shutil.copytree(libraries, target / libraries.name, symlinks=True)
-    for folder, _, files in os.walk(target):
-        os.chmod(folder, 0o755)
-        for file in files:
-            path = Path(folder) / file
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o044)
+    for path in [target, *target.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
     (target / "complete").touch()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,15 +46,23 @@ def spawn(command: Command, log: Path) -> subprocess.Popen[bytes]:
             stdout=descriptor,
             stderr=descriptor,
             start_new_session=True,
-            preexec_fn=_die_with_parent(command.orphan_signal, os.getpid()),
-            **({} if command.user is None else as_user(command.user)),
+            preexec_fn=_die_with_parent(command.orphan_signal, os.getpid()),  # noqa: PLW1509  # only system calls in it
+            **as_user(command.user),
         )
     finally:
         os.close(descriptor)
 
 
-def as_user(name: str) -> dict[str, object]:
-    """Arguments of subprocess that run a program under another user."""
+class _User(TypedDict):
+    user: int | None
+    group: int | None
+    extra_groups: list[str | int] | None
+
+
+def as_user(name: str | None) -> _User:
+    """Arguments of subprocess that run a program under another user, or under ours."""
+    if name is None:
+        return {"user": None, "group": None, "extra_groups": None}
     entry = pwd.getpwnam(name)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 

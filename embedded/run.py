@@ -50,7 +50,9 @@ def shape_for(folder: Folder, asked: dict[str, int | str | None]) -> Shape:
 
 
 @contextmanager
-def running(folder: Folder, asked: dict[str, int | str | None], port: int, report: Report) -> Iterator[tuple[Stack, Supervisor]]:
+def running(
+    folder: Folder, asked: dict[str, int | str | None], port: int, report: Report
+) -> Iterator[tuple[Stack, Supervisor]]:
     """A stack that is ready, for the time of the block; everything is stopped after it.
 
     Args:
@@ -98,9 +100,8 @@ def start_detached(folder: Folder, arguments: list[str]) -> StackState:
         Misconfigured: it did not start; the message has the end of its log.
     """
     folder.prepare()
-    if folder.in_use:
-        with folder.locked():  # raises, and says where it runs
-            pass
+    if folder.in_use():
+        raise folder.occupied()
     log = folder.logs / "supervisor.log"
     with log.open("ab") as output:
         begin = output.tell()
@@ -137,12 +138,12 @@ def stop_detached(folder: Folder, timeout_s: float = 90.0) -> bool:
         Misconfigured: it does not stop.
     """
     state = folder.state()
-    if not folder.in_use or state is None:
+    if not folder.in_use() or state is None:
         folder.drop_state()
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = monotonic() + timeout_s
-    while folder.in_use:
+    while folder.in_use():
         if monotonic() > deadline:
             raise Misconfigured(f"the stack in {folder.path} (process {state.pid}) does not stop")
         sleep(0.05)

@@ -97,8 +97,8 @@ class Supervisor:
         stack.redis.prepare()
         self._spawn(stack.redis.command())
         for node in stack.nodes:
-            self._with_last_words(node.name, lambda n=node: n.wait(self._children[n.name].process))
-        self._with_last_words("redis", lambda: stack.redis.wait(self._children["redis"].process))
+            self._with_last_words(node.name, node.wait)
+        self._with_last_words("redis", stack.redis.wait)
         self._report("schema")
         self._set_up()
         self._report("workers, beats and gateway")
@@ -210,11 +210,11 @@ class Supervisor:
                     raise Misconfigured(f"{name} did not get ready; the end of {child.log}:\n{child.last_words()}")
             sleep(0.05)
 
-    def _with_last_words(self, name: str, wait: Callable[[], None]) -> None:
+    def _with_last_words(self, name: str, wait: Callable[[subprocess.Popen[bytes]], None]) -> None:
+        child = self._children[name]
         try:
-            wait()
+            wait(child.process)
         except MemlaneError as error:
-            child = self._children[name]
             raise Misconfigured(f"{error}; the end of {child.log}:\n{child.last_words()}") from None
 
     def _wait_ended(self, group: list[Child]) -> None:

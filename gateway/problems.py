@@ -48,7 +48,13 @@ def status_of(error: MemlaneError) -> tuple[int, str]:
 def problem(error: MemlaneError) -> Response:
     """An error as an answer."""
     status, code = status_of(error)
-    body: dict[str, Any] = {"type": "about:blank", "title": _title(code), "status": status, "code": code, "detail": str(error)}
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _title(code),
+        "status": status,
+        "code": code,
+        "detail": str(error),
+    }
     headers = {}
     if isinstance(error, InvalidInput):
         body["errors"] = [_field(field) for field in error.fields]

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,7 @@ from memlane.contract import Event
 from memlane.errors import MemlaneError
 from memlane.gateway.threads import NodeThreads
 from memlane.storage import ledger, memories
+from memlane.storage.cluster import Shard
 from memlane.tasks.lane import Lane
 
 log = structlog.get_logger(__name__)
@@ -50,18 +52,21 @@ class Tally:
         by_shard: dict[int, dict[tuple[int, int], int]] = {}
         for (shard, agent, number), count in accesses.items():
             by_shard.setdefault(shard, {})[agent, number] = count
-        on = self._lane.cluster.on
-        work = [
-            (shard, lambda shard=shard, here=here: on(shard, lambda s: memories.count_accesses(s, here)))
-            for shard, here in by_shard.items()
-        ]
+        for number, here in by_shard.items():
+            await self._write(number, partial(_accessed, here))
         for tenant, count in rejected.items():
-            home = self._lane.cluster.shard_of(tenant, "")
-            work.append(
-                (home, lambda t=tenant, c=count, h=home: on(h, lambda s: ledger.note(s, t, Event.REJECTED, c)))
-            )
-        for shard, write in work:
-            try:
-                await self._threads.on_shard(shard, write)
-            except MemlaneError as error:
-                log.info("tally.not_written", shard=shard, why=str(error))
+            await self._write(self._lane.cluster.shard_of(tenant, ""), partial(_rejected, tenant, count))
+
+    async def _write(self, number: int, work: Callable[[Shard], None]) -> None:
+        try:
+            await self._threads.on_shard(number, lambda: self._lane.cluster.on(number, work))
+        except MemlaneError as error:
+            log.info("tally.not_written", shard=number, why=str(error))
+
+
+def _accessed(accesses: Mapping[tuple[int, int], int], shard: Shard) -> None:
+    memories.count_accesses(shard, accesses)
+
+
+def _rejected(tenant: str, count: int, shard: Shard) -> None:
+    ledger.note(shard, tenant, Event.REJECTED, count)

@@ -1,11 +1,11 @@
 """memlane: durable, searchable long-term memory for AI agents.
 
-    from memlane import Client
+from memlane import Client
 
-    client = Client("http://127.0.0.1:8777", api_key="mlk_...")
-    client.remember("agent-1", "Caroline prefers green tea").wait("searchable")
-    for hit in client.recall("agent-1", "what does she drink?"):
-        print(hit.score, hit.memory.content)
+client = Client("http://127.0.0.1:8777", api_key="mlk_...")
+client.remember("agent-1", "Caroline prefers green tea").wait("searchable")
+for hit in client.recall("agent-1", "what does she drink?"):
+    print(hit.score, hit.memory.content)
 """
 
 from memlane.client import AsyncClient, Client
@@ -36,9 +36,9 @@ __all__ = [
     "Filters",
     "Hit",
     "Ledger",
+    "MemlaneError",
     "Memory",
     "MemoryItem",
-    "MemlaneError",
     "Page",
     "Parts",
     "Recalled",

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from memlane.client.calls import Call
 from memlane.client.synchronous import Client
 from memlane.contract import wire
 from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+
+T = TypeVar("T")
 
 
 class Admin:
@@ -71,7 +73,7 @@ class Admin:
         """Ask for the vectors that memories of any tenant lack; how many jobs that made."""
         return int(json.loads(self._post("/embeddings", {}))["jobs"])
 
-    def _get(self, path: str, kind: Any) -> Any:
+    def _get(self, path: str, kind: type[T]) -> T:
         return self._client.send(Call("GET", f"/v1/admin{path}", lambda data: wire.load(kind, data)))
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:

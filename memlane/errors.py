@@ -1,23 +1,23 @@
 """What can go wrong, as one tree; `retryable` says whether the same call may succeed later.
 
-    MemlaneError
-    ├── InvalidInput        a field is wrong; `fields` names it
-    │   ├── Malformed       a body that is not JSON
-    │   └── TooLarge        a body over the limit
-    ├── Unauthorized        no key, an unknown or a revoked one
-    │   └── Forbidden       a key that may not do this
-    ├── NotFound            no such memory
-    ├── Conflict            the same key or id with other content; `first` is the one that holds it
-    ├── WaitTimeout         a receipt did not get there in time (retryable)
-    ├── NeverReached        a receipt will not get there: it was parked or forgotten
-    ├── Unavailable         something is down or busy (retryable, `retry_after_s`)
-    │   ├── NodeDown        a Postgres node does not answer
-    │   ├── ShardMoved      the shard lives elsewhere now; the map has to be read again
-    │   └── ProviderRefused the embeddings provider is down, slow, over its rate, or answers badly
-    ├── Misconfigured       a setting, a port, a data directory: an operator has to act
-    │   ├── ModelMissing    the weights of a local model are not here
-    │   └── NotMigrated     the schema is missing or older than this version
-    └── ServerError         the server answered with something else
+MemlaneError
+├── InvalidInput        a field is wrong; `fields` names it
+│   ├── Malformed       a body that is not JSON
+│   └── TooLarge        a body over the limit
+├── Unauthorized        no key, an unknown or a revoked one
+│   └── Forbidden       a key that may not do this
+├── NotFound            no such memory
+├── Conflict            the same key or id with other content; `first` is the one that holds it
+├── WaitTimeout         a receipt did not get there in time (retryable)
+├── NeverReached        a receipt will not get there: it was parked or forgotten
+├── Unavailable         something is down or busy (retryable, `retry_after_s`)
+│   ├── NodeDown        a Postgres node does not answer
+│   ├── ShardMoved      the shard lives elsewhere now; the map has to be read again
+│   └── ProviderRefused the embeddings provider is down, slow, over its rate, or answers badly
+├── Misconfigured       a setting, a port, a data directory: an operator has to act
+│   ├── ModelMissing    the weights of a local model are not here
+│   └── NotMigrated     the schema is missing or older than this version
+└── ServerError         the server answered with something else
 """
 
 from collections.abc import Sequence

@@ -64,7 +64,9 @@ def read_questions(path: Path) -> list[Question]:
     """
     samples = _samples(path)
     if samples is None:
-        raise InvalidInput([FieldError("file", f"{path} is not a LoCoMo file: a JSON list with `conversation` and `qa`")])
+        raise InvalidInput(
+            [FieldError("file", f"{path} is not a LoCoMo file: a JSON list with `conversation` and `qa`")]
+        )
     return [
         Question(str(sample["sample_id"]), str(qa["question"]), _evidence(qa), int(qa["category"]))
         for sample in samples

@@ -41,18 +41,19 @@ class AgentNumbers:
     def of(self, shard: Shard, tenant: str, agents: Collection[str], *, register: bool) -> Mapping[str, int]:
         """The numbers of agents by name; unknown ones are registered, or else left out."""
         with self._lock:
-            found = {a: self._known[shard.number, tenant, a] for a in agents if (shard.number, tenant, a) in self._known}
+            keys = {agent: (shard.number, tenant, agent) for agent in agents}
+            found = {agent: self._known[key] for agent, key in keys.items() if key in self._known}
         missing = sorted(set(agents) - found.keys())
         if missing:
             found |= _numbers(shard, tenant, missing, register)
             with self._lock:
-                self._known.update({(shard.number, tenant, a): found[a] for a in missing if a in found})
+                self._known.update({keys[agent]: found[agent] for agent in missing if agent in found})
         return found
 
 
 def _numbers(shard: Shard, tenant: str, agents: list[str], register: bool) -> dict[str, int]:
     wanted = {"tenant": tenant, "agents": agents}
-    found = dict(shard.run(_SQL["numbers"], wanted))
+    found: dict[str, int] = dict(shard.run(_SQL["numbers"], wanted))
     if register and len(found) < len(agents):
         shard.write(_SQL["register"], {"tenant": tenant, "agents": [a for a in agents if a not in found]})
         found = dict(shard.run(_SQL["numbers"], wanted))

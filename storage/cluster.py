@@ -184,8 +184,8 @@ class Cluster:
         for node in self.nodes.values():
             try:
                 for (schema,) in node.run(_SQL["schemas"].render()):
-                    for number, epoch, count in node.run(_SQL["active"].render(shard=schema)):
-                        shards[number] = Shard(number, node, epoch)
+                    for number, epoch, of in node.run(_SQL["active"].render(shard=schema)):
+                        shards[number], count = Shard(number, node, epoch), of
             except NodeDown:
                 log.warning("map.node_down", node=node.name)
         if not count:

@@ -7,14 +7,16 @@ cache may miss: a shard that does not answer is treated as one that knows nothin
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import structlog
 
 from memlane.errors import Unavailable
 from memlane.storage import queries
-from memlane.storage.cluster import Cluster
+from memlane.storage.cluster import Cluster, Shard
 from memlane.storage.halfvec import HalfVectors, Vector, as_vector
+from memlane.storage.nodes import Row
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +36,8 @@ def find(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[Text, Vect
     found: dict[Text, Vector] = {}
     for number, here in _by_shard(cluster, texts).items():
         for tenant, hashes in _by_tenant(here).items():
-            params = {"tenant": tenant, "hashes": hashes, "model": model}
             try:
-                rows = cluster.on(number, lambda shard, params=params: shard.run(_SQL["find"], params))
+                rows = cluster.on(number, partial(_find, tenant, hashes, model))
             except Unavailable as error:
                 log.warning("cache.miss", shard=number, why=str(error))
                 continue
@@ -47,14 +48,8 @@ def find(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[Text, Vect
 def keep(cluster: Cluster, model: str, embeddings: Mapping[Text, Vector]) -> None:
     """Keep embeddings for the next time that the same texts come."""
     for number, here in _by_shard(cluster, list(embeddings)).items():
-        params = {
-            "tenants": [text.tenant for text in here],
-            "hashes": [text.hash for text in here],
-            "embeddings": HalfVectors(np.stack([embeddings[text] for text in here])),
-            "model": model,
-        }
         try:
-            cluster.on(number, lambda shard, params=params: shard.write(_SQL["keep"], params))
+            cluster.on(number, partial(_keep, model, {text: embeddings[text] for text in here}))
         except Unavailable as error:
             log.warning("cache.not_kept", shard=number, why=str(error))
 
@@ -62,8 +57,25 @@ def keep(cluster: Cluster, model: str, embeddings: Mapping[Text, Vector]) -> Non
 def drop(cluster: Cluster, tenant: str, hashes: Sequence[bytes]) -> None:
     """Let go of the embeddings of texts that were forgotten."""
     for number, here in _by_shard(cluster, [Text(tenant, hash_) for hash_ in hashes]).items():
-        params = {"tenant": tenant, "hashes": [text.hash for text in here]}
-        cluster.on(number, lambda shard, params=params: shard.run(_SQL["drop"], params))
+        cluster.on(number, partial(_drop, tenant, [text.hash for text in here]))
+
+
+def _find(tenant: str, hashes: list[bytes], model: str, shard: Shard) -> list[Row]:
+    return shard.run(_SQL["find"], {"tenant": tenant, "hashes": hashes, "model": model})
+
+
+def _keep(model: str, embeddings: Mapping[Text, Vector], shard: Shard) -> None:
+    params = {
+        "tenants": [text.tenant for text in embeddings],
+        "hashes": [text.hash for text in embeddings],
+        "embeddings": HalfVectors(np.stack(list(embeddings.values()))),
+        "model": model,
+    }
+    shard.write(_SQL["keep"], params)
+
+
+def _drop(tenant: str, hashes: list[bytes], shard: Shard) -> None:
+    shard.run(_SQL["drop"], {"tenant": tenant, "hashes": hashes})
 
 
 def _by_shard(cluster: Cluster, texts: Sequence[Text]) -> dict[int, list[Text]]:

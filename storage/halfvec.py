@@ -46,7 +46,9 @@ def encode(rows: Matrix, type_oid: int) -> bytes:
     Source: array_recv in Postgres' arrayfuncs.c and halfvec_recv in pgvector's halfvec.c.
     """
     count, dims = rows.shape
-    elements = np.zeros(count, dtype=[("length", ">i4"), ("dims", ">i2"), ("unused", ">i2"), ("values", ">f2", (dims,))])
+    elements = np.zeros(
+        count, dtype=[("length", ">i4"), ("dims", ">i2"), ("unused", ">i2"), ("values", ">f2", (dims,))]
+    )
     elements["length"] = 4 + 2 * dims
     elements["dims"] = dims
     elements["values"] = rows

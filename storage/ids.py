@@ -78,7 +78,8 @@ def states(shard: Shard, wanted: Sequence[tuple[int, UUID]]) -> dict[tuple[int, 
 
 def _params(tenant: str, offers: Sequence[Offer]) -> dict[str, Any]:
     items = [
-        {"agent": o.agent, "id": str(o.id), "hash": o.hash.hex(), "thread": o.thread, "payload": o.payload} for o in offers
+        {"agent": o.agent, "id": str(o.id), "hash": o.hash.hex(), "thread": o.thread, "payload": o.payload}
+        for o in offers
     ]
     return {"tenant": tenant, "items": json.dumps(items, ensure_ascii=False, separators=(",", ":"))}
 

@@ -1,6 +1,7 @@
 """Jobs: durable requests in a shard, claimed under a lease and ended in the transaction of their effect."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import ceil, log2
@@ -88,7 +89,9 @@ class Done:
     refused: bool = False
 
     def __str__(self) -> str:
-        return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name)) or "nothing"
+        return (
+            ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name)) or "nothing"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +146,19 @@ def release(shard: Shard, token: UUID) -> int:
 
 def release_quietly(shard: Shard, token: UUID) -> None:
     """Give a lease back if the node answers; else it expires by itself."""
-    try:
+    with suppress(Exception):  # whatever it was, expiry is the answer
         release(shard, token)
-    except Exception:  # noqa: BLE001, S110  # whatever it was, expiry is the answer
-        pass
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """When jobs that were refused are tried again: after `at_least_s`, or after as long again as they
-    have waited, up to `longest_s`; so the pauses double without a counter."""
+    """When jobs that were refused are tried again: the pauses double, without a counter.
+
+    Attributes:
+        at_least_s: the shortest pause; else as long again as the job has waited already.
+        error: why, without content.
+        longest_s: the longest pause.
+    """
 
     at_least_s: float
     error: str

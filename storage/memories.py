@@ -65,9 +65,7 @@ def by_numbers(shard: Shard, agent: str, agent_number: int, numbers: Sequence[in
     return {row[0]: _memory(agent, row) for row in rows}
 
 
-def page(
-    shard: Shard, tenant: str, agent: str, filters: Filters, before: int, limit: int
-) -> list[tuple[int, Memory]]:
+def page(shard: Shard, tenant: str, agent: str, filters: Filters, before: int, limit: int) -> list[tuple[int, Memory]]:
     """An agent's memories with a number smaller than `before`, newest first, with their numbers."""
     params = {"tenant": tenant, "agent": agent, "before": before, "limit": limit, **filter_params(filters)}
     return [(row[0], _memory(agent, row)) for row in shard.run(_SQL["page"], params, holds=_HOLDS)]

@@ -44,6 +44,10 @@ def load(table: str) -> Mapping[str, Query]:
     heads = list(_HEAD.finditer(text))
     ends = [h.start() for h in heads[1:]] + [len(text)]
     return {
-        head[1]: Query(f"{table}.{head[1]}", " ".join(head[2].replace("-- ", "").split()), text[head.end() : end].strip().rstrip(";"))
+        head[1]: Query(
+            f"{table}.{head[1]}",
+            " ".join(head[2].replace("-- ", "").split()),
+            text[head.end() : end].strip().rstrip(";"),
+        )
         for head, end in zip(heads, ends, strict=True)
     }

@@ -36,7 +36,9 @@ def check_tenant(name: str) -> str:
         InvalidInput: it is not.
     """
     if not _TENANT.fullmatch(name):
-        raise InvalidInput([FieldError("tenant", "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")])
+        raise InvalidInput(
+            [FieldError("tenant", "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")]
+        )
     return name
 
 

@@ -1,0 +1,1 @@
+"""Tasks: what is done, as plain functions that know nothing of Celery."""

@@ -55,7 +55,9 @@ def accept(lane: Lane, tenant: str, items: Sequence[MemoryItem], *, atomic: bool
         Conflict, Unavailable: for an atomic batch; nothing was accepted.
     """
     parts = place(lane, tenant, items, atomic=atomic)
-    results = [result for shard, part in parts.items() for result in on_shard(lane, tenant, shard, part, atomic).items()]
+    results = [
+        result for shard, part in parts.items() for result in on_shard(lane, tenant, shard, part, atomic).items()
+    ]
     return [result for _, result in sorted(results, key=lambda pair: pair[0])]
 
 

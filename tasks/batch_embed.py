@@ -1,15 +1,19 @@
 """Batch embed: vectors for texts that will be asked for, and for memories that have none of this model yet."""
 
 from collections.abc import Sequence
-from uuid import uuid5
+from functools import partial
+from uuid import UUID, uuid5
 
-from memlane.contract.memory import key_id
+from memlane.errors import ProviderRefused
 from memlane.storage import jobs, memories
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
 from memlane.storage.jobs import Claim, Delay, Done, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
+
+_TEXTS = UUID("3b1d0a54-9a0e-5c3f-8f0b-6d656d6c616e")
+"""The name space of ids of texts that belong to no agent."""
 
 
 def request_texts(lane: Lane, tenant: str, texts: Sequence[str]) -> int:
@@ -22,10 +26,13 @@ def request_texts(lane: Lane, tenant: str, texts: Sequence[str]) -> int:
     for text in texts:
         parts.setdefault(lane.cluster.shard_of_text(tenant, text_hash(text)), {})[text] = None
     for number, part in parts.items():
-        named = [(uuid5(key_id(tenant, "", "text"), text), text) for text in part]
-        lane.cluster.on(number, lambda shard, named=named: jobs.open_texts(shard, tenant, named))
+        lane.cluster.on(number, partial(_open_texts, tenant, list(part)))
         lane.wake(Kind.TEXT_EMBED, number)
     return sum(map(len, parts.values()))
+
+
+def _open_texts(tenant: str, texts: Sequence[str], shard: Shard) -> None:
+    jobs.open_texts(shard, tenant, [(uuid5(_TEXTS, f"{tenant}:{text}"), text) for text in texts])
 
 
 def request_missing(lane: Lane, tenant: str | None, agent: str | None = None) -> int:
@@ -62,5 +69,5 @@ def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Done:
     return Done(searchable=len(vectors.found), fenced=not held, refused=len(vectors.found) < len(claim.jobs))
 
 
-def _delay(refusal: embedding.ProviderRefused | None) -> Delay:
+def _delay(refusal: ProviderRefused | None) -> Delay:
     return Delay(refusal.retry_after_s, str(refusal)) if refusal else Delay(1.0, "the memory is not there yet")

@@ -30,6 +30,9 @@ class Provider:
         self._refusal: tuple[float, ProviderRefused] | None = None
         self._lock = Lock()
 
+    def warm(self) -> None:
+        """Nothing to do: a provider that exists has its model loaded."""
+
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed what can be embedded; never raises for what the provider does."""
         if not texts:

@@ -1,0 +1,1 @@
+"""Workers: how it runs - the Celery app, drains, leases and wake-ups."""

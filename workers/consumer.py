@@ -20,17 +20,17 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
         log.error("message.undecodable", content_type=str(message.content_type), why=type(exc).__name__)
         message.ack()
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:
+    def on_unknown_message(self, _body: Any, message: Any) -> None:
         """It is not a task at all."""
         log.error("message.not_a_task", content_type=str(message.content_type))
         message.reject_log_error(_quiet, self.connection_errors)
 
-    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+    def on_unknown_task(self, _body: Any, message: Any, _exc: BaseException) -> None:
         """No task of ours has this name."""
         log.error("message.unknown_task", task=str(message.headers.get("task")))
         message.reject_log_error(_quiet, self.connection_errors)
 
-    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+    def on_invalid_task(self, _body: Any, message: Any, exc: BaseException) -> None:
         """It does not keep to Celery's protocol."""
         log.error("message.invalid", why=type(exc).__name__)
         message.reject_log_error(_quiet, self.connection_errors)

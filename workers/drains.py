@@ -8,6 +8,7 @@ and fenced (the lease was lost: somebody else has the jobs).
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -70,7 +71,7 @@ def drain(process: Process, task: str, shard: int) -> None:
     until = monotonic() + process.lane.settings.slice_s
     for kind in DRAINS[task]:
         try:
-            more = process.lane.cluster.on(shard, lambda here, kind=kind: _drain_kind(process, here, kind, until))
+            more = process.lane.cluster.on(shard, partial(_drain_kind, process, kind, until))
         except (Unavailable, Misconfigured) as error:
             log.warning("drain.refused", kind=kind, shard=shard, why=str(error))
             return
@@ -79,7 +80,7 @@ def drain(process: Process, task: str, shard: int) -> None:
             return
 
 
-def _drain_kind(process: Process, shard: Shard, kind: Kind, until: float) -> bool:
+def _drain_kind(process: Process, kind: Kind, until: float, shard: Shard) -> bool:
     """Finish jobs of one kind; whether there may be more that can be done now."""
     for claim in _claims(process, shard, kind):
         if not work_off(process, shard, claim):
@@ -119,7 +120,7 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> bool:
     except (Unavailable, Misconfigured):
         jobs.release_quietly(shard, claim.token)
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must harm these jobs only
         bound.exception("drain.failed")
         jobs.fail(shard, claim.token, f"{type(error).__name__} in {claim.kind}")
         jobs.expire(shard, settings.claim_size, settings.deaths_alone)

@@ -34,9 +34,7 @@ def kept(shard: Shard, claim: Claim, lease_s: float, stopping: Callable[[], bool
         grace_s: how long the work may go on then before its lease is given back.
     """
     done = Event()
-    thread = Thread(
-        target=_keep, args=(shard, claim, lease_s, stopping, grace_s, done), name="keeper", daemon=True
-    )
+    thread = Thread(target=_keep, args=(shard, claim, lease_s, stopping, grace_s, done), name="keeper", daemon=True)
     thread.start()
     try:
         yield

@@ -67,7 +67,7 @@ class Lifecycle:
         signals.worker_process_init.connect(self.begin, weak=False)
         signals.worker_process_shutdown.connect(self.end, weak=False)
 
-    def begin(self, **_: object) -> None:
+    def begin(self, **_ignored: object) -> None:
         """A child begins: open its connections, load its model."""
         marks = make_marks(self._settings.marks_url, self._settings.mark_s)
         self._wakeups = Wakeups(self._app, marks)
@@ -75,7 +75,7 @@ class Lifecycle:
         lane.open()
         self._process = Process(lane, marks, _new_holder(), self._stop)
         if self._embeds:
-            _ = lane.provider
+            lane.provider.warm()
 
     def end(self, **_: object) -> None:
         """A child ends: close its connections."""
@@ -86,7 +86,7 @@ class Lifecycle:
     def _embeds(self) -> bool:
         return self._settings.worker_class is WorkerClassName.INGEST
 
-    def _log(self, **_: object) -> None:
+    def _log(self, **_ignored: object) -> None:
         configure_logging(self._settings)
 
     def _check(self, **_: object) -> None:

@@ -23,7 +23,7 @@ class Marks(Protocol):
 class NoMarks:
     """Without Redis every wake-up is sent."""
 
-    def set(self, drain: str, shard: int) -> bool:
+    def set(self, drain: str, shard: int) -> bool:  # noqa: ARG002  # nobody to tell
         """Always new."""
         return True
 

@@ -15,6 +15,6 @@ class MaskedRequest(Request):  # type: ignore[misc]  # Celery is not typed
         self._argsrepr = self._kwargsrepr = _MASK
         self._request_dict["argsrepr"] = self._request_dict["kwargsrepr"] = _MASK
 
-    def info(self, safe: bool = False) -> dict[str, Any]:
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002  # safe or not, nothing is shown
         """What `inspect active` gets to see."""
         return {**super().info(safe=True), "args": _MASK, "kwargs": _MASK}

@@ -1,5 +1,6 @@
 """/v1/admin: tenants, keys, and the state of the whole; for the admin key alone."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -104,7 +105,7 @@ async def read_status(request: Request) -> Response:
     gateway = gateway_of(request)
     cluster, threads = gateway.lane.cluster, gateway.threads
     numbers = range(cluster.shard_count)
-    nodes = [await threads.on_node(name, lambda n=node: status.node_status(n)) for name, node in cluster.nodes.items()]
+    nodes = [await threads.on_node(name, partial(status.node_status, node)) for name, node in cluster.nodes.items()]
     backlogs = await threads.on_each(numbers, lambda number: status.backlog_of(cluster, number))
     strays = await threads.on_each(numbers, lambda number: status.strays_of(cluster, number))
     return answer(

@@ -115,7 +115,9 @@ async def _accept(gateway: Gateway, tenant: str, items: Sequence[MemoryItem], *,
     """Accept items on all their shards side by side; the results are in the order of the items."""
     lane = gateway.lane
     parts = accept.place(lane, tenant, items, atomic=atomic)
-    done = await gateway.threads.on_each(parts, lambda shard: accept.on_shard(lane, tenant, shard, parts[shard], atomic))
+    done = await gateway.threads.on_each(
+        parts, lambda shard: accept.on_shard(lane, tenant, shard, parts[shard], atomic)
+    )
     results: dict[int, Result] = {}
     for part, outcome in zip(parts.values(), done, strict=True):
         if isinstance(outcome, Unavailable) and atomic:
@@ -207,4 +209,3 @@ def _before(cursor: str | None) -> int:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise InvalidInput([FieldError("cursor", "is not the `next` of a page")])
     return int(cursor)
-

@@ -51,7 +51,9 @@ def ingest(
         rows.append(("provider", f"{figures.provider.requests} requests, {figures.provider.inputs} inputs"))
     session.out.result(figures, [table("", ["", "figure"], rows), _circumstances(figures.circumstances)])
     if figures.provider is not None and figures.provider.inputs != memories:
-        raise Misconfigured(f"the provider was asked for {figures.provider.inputs} inputs, not {memories}: a cache helped")
+        raise Misconfigured(
+            f"the provider was asked for {figures.provider.inputs} inputs, not {memories}: a cache helped"
+        )
 
 
 @bench.command("recall")
@@ -77,7 +79,8 @@ def recall(
             session.url, session.api_key, session.admin(), wanted, queries, lambda count: progress.advance(bar, count)
         )
     rows = [
-        (f.memories, _percentiles(f.recall_ms), _percentiles(f.embed_ms), _percentiles(f.beside_ms)) for f in found.sizes
+        (f.memories, _percentiles(f.recall_ms), _percentiles(f.embed_ms), _percentiles(f.beside_ms))
+        for f in found.sizes
     ]
     columns = ["memories", "recall, ms", "of that embedding", "the rest"]
     session.out.result(found, [table("", columns, rows), _circumstances(found.circumstances)])

@@ -42,17 +42,15 @@ def evaluate(session: Session, file: File) -> None:
     with session.client() as client:
         ingest_file(client, session.out, file, wait=True)
         with session.out.progress("asked     ") as progress:
-            ranks = [
-                (question, _ranks(client, question))
-                for question in progress.track(questions, description="")
-            ]
+            ranks = [(question, _ranks(client, question)) for question in progress.track(questions, description="")]
     scores = [_score(None, ranks)]
     by_category: defaultdict[int, list[tuple[Question, Sequence[int]]]] = defaultdict(list)
     for question, found in ranks:
         by_category[question.category].append((question, found))
     scores += [_score(category, found) for category, found in sorted(by_category.items())]
     rows = [
-        (s.category or "all", s.questions, f"{s.recall_at_10:.3f}", f"{s.hit_at_10:.3f}", f"{s.mrr:.3f}") for s in scores
+        (s.category or "all", s.questions, f"{s.recall_at_10:.3f}", f"{s.hit_at_10:.3f}", f"{s.mrr:.3f}")
+        for s in scores
     ]
     session.out.result(scores, table("", ["category", "questions", "recall@10", "hit@10", "MRR"], rows))
 

@@ -43,9 +43,7 @@ def remember(
     """
     fields: dict[str, Any] = {"key": key, "kind": kind, "importance": importance, "tags": tag or ()}
     with session.client() as client:
-        receipt = client.remember(
-            agent, content, **fields, metadata=_object(metadata), thread=thread, speaker=speaker
-        )
+        receipt = client.remember(agent, content, **fields, metadata=_object(metadata), thread=thread, speaker=speaker)
         if wait:
             receipt = receipt.wait("searchable")
     plain = Receipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error)
@@ -155,5 +153,3 @@ def _object(text: str | None) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidInput([FieldError("metadata", "must be a JSON object")])
     return found
-
-

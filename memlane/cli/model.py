@@ -68,7 +68,9 @@ def _fetch(settings: "Settings") -> Path:
             attempt(target)
             minilm.check_weights(target)
         except (OSError, subprocess.SubprocessError, ModelMissing, KeyError, ValueError) as error:
-            tried.append(f"{name}: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}")
+            tried.append(
+                f"{name}: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}"
+            )
         else:
             return target
     raise ModelMissing("minilm could not be fetched (" + "; ".join(tried) + "); set MEMLANE_MINILM_DIR to a copy of it")

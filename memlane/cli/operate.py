@@ -21,7 +21,9 @@ def status(session: Session) -> None:
     Example: memlane status --json
     """
     found = session.admin().status()
-    session.out.result(found, [f"memlane {found.version} at {session.url}, model {found.model}", *_status_tables(found)])
+    session.out.result(
+        found, [f"memlane {found.version} at {session.url}, model {found.model}", *_status_tables(found)]
+    )
 
 
 def _status_tables(found: Status) -> list[Table | str]:
@@ -50,7 +52,9 @@ def _status_tables(found: Status) -> list[Table | str]:
         rows = [(s.task, s.reason, s.count, f"{s.since:%Y-%m-%d %H:%M}") for s in found.strays]
         parts.append(table("strays", ["task", "reason", "messages", "since"], rows))
     if found.duties:
-        duties = [(d.name, f"{d.slot:%Y-%m-%d %H:%M}", f"{d.done_at:%H:%M:%S}" if d.done_at else "-") for d in found.duties]
+        duties = [
+            (d.name, f"{d.slot:%Y-%m-%d %H:%M}", f"{d.done_at:%H:%M:%S}" if d.done_at else "-") for d in found.duties
+        ]
         parts.append(table("duties", ["name", "slot", "done"], duties))
     return parts
 
@@ -83,11 +87,10 @@ def shards(session: Session) -> None:
     """Where each shard lives, and what it holds."""
     found = session.admin().shards()
     rows = [
-        (s.shard, s.node, "up" if s.up else "DOWN", s.epoch, s.agents, s.memories, round(s.bytes / 1e6, 1)) for s in found
+        (s.shard, s.node, "up" if s.up else "DOWN", s.epoch, s.agents, s.memories, round(s.bytes / 1e6, 1))
+        for s in found
     ]
-    session.out.result(
-        found, table("", ["shard", "node", "state", "epoch", "agents", "memories", "MB"], rows)
-    )
+    session.out.result(found, table("", ["shard", "node", "state", "epoch", "agents", "memories", "MB"], rows))
 
 
 @tenants.command("create")

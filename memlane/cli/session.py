@@ -15,7 +15,9 @@ from memlane.client import Client
 from memlane.errors import Misconfigured
 
 Url = Annotated[str | None, typer.Option("--url", envvar="MEMLANE_URL", help="Of the gateway.")]
-ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="MEMLANE_API_KEY", help="Of the tenant, or the admin's.")]
+ApiKey = Annotated[
+    str | None, typer.Option("--api-key", envvar="MEMLANE_API_KEY", help="Of the tenant, or the admin's.")
+]
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory of the stack on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -77,10 +79,14 @@ def _local(data: Path | None, out: Output) -> Session:
     try:
         from memlane.embedded.folder import Folder, default_folder  # only with memlane[server]
     except ImportError:
-        raise Misconfigured("no server is named: set MEMLANE_URL and MEMLANE_API_KEY, or use --url and --api-key") from None
+        raise Misconfigured(
+            "no server is named: set MEMLANE_URL and MEMLANE_API_KEY, or use --url and --api-key"
+        ) from None
     folder = Folder(data or default_folder())
     state = folder.state()
     if state is None:
-        raise Misconfigured(f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY")
+        raise Misconfigured(
+            f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY"
+        )
     secrets = folder.secrets()
     return Session(state.url, secrets.tenant_key, secrets.admin_key, out)

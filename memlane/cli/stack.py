@@ -100,7 +100,7 @@ def demo(
     run = _server()
     conversation = file or Path(str(files("memlane.examples") / "conversation.json"))
     read_questions(conversation)  # so that a file which is none is refused before anything is started
-    if folder.in_use:
+    if folder.in_use():
         state = folder.state()
         if state is None or not state.ready:
             raise Misconfigured(f"the stack in {folder.path} is just starting or stopping: try again in a moment")
@@ -191,5 +191,7 @@ def _server() -> Any:
     try:
         from memlane.embedded import run
     except ImportError as error:
-        raise Misconfigured(f"this command needs the server: pip install 'memlane[server]' ({error.name} is missing)") from None
+        raise Misconfigured(
+            f"this command needs the server: pip install 'memlane[server]' ({error.name} is missing)"
+        ) from None
     return run

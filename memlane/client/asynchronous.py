@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
 
 import httpx
 
 from memlane.client import calls
 from memlane.client.calls import Call
-from memlane.client.front import Item, error_of_rejection, moved, with_ids
+from memlane.client.fields import FilterFields, MemoryFields
+from memlane.client.front import Item, moved, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, asked, late, not_there
 from memlane.client.retrying import Retries, pause_s
 from memlane.client.synchronous import headers, merged, retryable, unreachable
@@ -80,46 +80,17 @@ class AsyncClient:
         except httpx.TransportError as error:
             raise Unavailable(unreachable(self._http.base_url, error)) from None
 
-    async def remember(
-        self,
-        agent: str,
-        content: str,
-        *,
-        key: str | None = None,
-        kind: str = "fact",
-        importance: float = 0.5,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        occurred_at: datetime | None = None,
-        thread: str | None = None,
-        speaker: str | None = None,
-    ) -> AsyncReceipt:
+    async def remember(self, agent: str, content: str, **fields: Unpack[MemoryFields]) -> AsyncReceipt:
         """As `Client.remember`."""
-        fields = {
-            "agent": agent,
-            "content": content,
-            "key": key,
-            "kind": kind,
-            "importance": importance,
-            "tags": tuple(tags),
-            "metadata": dict(metadata or {}),
-            "occurred_at": occurred_at,
-            "thread": thread,
-            "speaker": speaker,
-        }
-        batch = await self.remember_many([parse(MemoryItem, fields)])
-        for rejection in batch.rejections:
-            raise error_of_rejection(rejection.status, rejection.field, rejection.detail, rejection.first)
-        receipt = batch.receipts[0]
-        assert receipt is not None
-        return receipt
+        return only_one(await self.remember_many([parse(MemoryItem, {"agent": agent, "content": content, **fields})]))
 
     async def remember_many(self, items: Iterable[Item], *, atomic: bool = False) -> AsyncBatch:
         """As `Client.remember_many`."""
         result = await self._remember(with_ids(items), atomic=atomic)
-        return AsyncBatch([receipt and self._live(receipt) for receipt in result.receipts], result.rejections)
+        live = [None if receipt is None else self._live(receipt) for receipt in result.receipts]
+        return AsyncBatch(live, result.rejections)
 
-    async def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Any) -> Recalled:
+    async def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Unpack[FilterFields]) -> Recalled:
         """As `Client.recall`."""
         request = parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters})
         return await self.send(calls.recall(request))
@@ -129,11 +100,13 @@ class AsyncClient:
         name = parse(MemoryName, {"agent": agent, "id": id})
         return await self.send(calls.get(name.agent, name.id))
 
-    async def page(self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Page:
+    async def page(
+        self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[FilterFields]
+    ) -> Page:
         """As `Client.page`."""
         return await self.send(calls.page(agent, parse(Filters, filters), limit, cursor))
 
-    async def memories(self, agent: str, **filters: Any) -> AsyncIterator[Memory]:
+    async def memories(self, agent: str, **filters: Unpack[FilterFields]) -> AsyncIterator[Memory]:
         """As `Client.memories`."""
         cursor = None
         while True:
@@ -200,6 +173,4 @@ class AsyncClient:
         return result
 
     def _live(self, receipt: Receipt) -> AsyncReceipt:
-        return AsyncReceipt(
-            receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self
-        )
+        return AsyncReceipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self)

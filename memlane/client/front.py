@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, TypeVar, Unpack
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from memlane.client.fields import FilterFields, MemoryFields
 from memlane.client.receipts import Batch, Goal, LiveReceipt, asked, late, not_there
 from memlane.contract import (
     BatchResult,
@@ -21,59 +21,46 @@ from memlane.contract import (
     Recalled,
     RecallRequest,
     Receipt,
+    Rejection,
     State,
     limits,
 )
 from memlane.contract.parsing import parse
 from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
-from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
+from memlane.errors import Conflict, FieldError, InvalidInput, NotFound, Unavailable
 
 Item = MemoryItem | Mapping[str, Any]
 """A memory to be handed over, checked already or as a mapping of its fields."""
 
 
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _OneBatch(Protocol[R_co]):
+    @property
+    def receipts(self) -> Sequence[R_co | None]: ...
+
+    @property
+    def rejections(self) -> Sequence[Rejection]: ...
+
+
 class Front(ABC):
     """Remember, recall, forget. Everything may be called again: ids are made here, once per memory."""
 
-    def remember(
-        self,
-        agent: str,
-        content: str,
-        *,
-        key: str | None = None,
-        kind: str = "fact",
-        importance: float = 0.5,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        occurred_at: datetime | None = None,
-        thread: str | None = None,
-        speaker: str | None = None,
-    ) -> LiveReceipt:
-        """Hand over one memory; when this returns it is durable. The fields are those of `MemoryItem`.
+    def remember(self, agent: str, content: str, **fields: Unpack[MemoryFields]) -> LiveReceipt:
+        """Hand over one memory; when this returns it is durable.
+
+        Args:
+            agent: whose memory it is.
+            content: what is remembered.
+            fields: key, kind, importance, tags, metadata, occurred_at, thread, speaker, as in `MemoryItem`.
 
         Raises:
             InvalidInput: names the field.
             Conflict: the key holds other content.
             Unavailable: something is down; nothing was lost that was not reported.
         """
-        fields = {
-            "agent": agent,
-            "content": content,
-            "key": key,
-            "kind": kind,
-            "importance": importance,
-            "tags": tuple(tags),
-            "metadata": dict(metadata or {}),
-            "occurred_at": occurred_at,
-            "thread": thread,
-            "speaker": speaker,
-        }
-        batch = self.remember_many([parse(MemoryItem, fields)])
-        for rejection in batch.rejections:
-            raise error_of_rejection(rejection.status, rejection.field, rejection.detail, rejection.first)
-        receipt = batch.receipts[0]
-        assert receipt is not None
-        return receipt
+        return only_one(self.remember_many([parse(MemoryItem, {"agent": agent, "content": content, **fields})]))
 
     def remember_many(self, items: Iterable[Item], *, atomic: bool = False) -> Batch:
         """Hand over up to 1,000 memories; good ones are taken in, bad ones are listed by index.
@@ -84,10 +71,10 @@ class Front(ABC):
             Unavailable: nothing could be taken in.
         """
         result = self._remember(with_ids(items), atomic=atomic)
-        live = [receipt and self._live(receipt) for receipt in result.receipts]
+        live = [None if receipt is None else self._live(receipt) for receipt in result.receipts]
         return Batch(live, result.rejections)
 
-    def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Any) -> Recalled:
+    def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Unpack[FilterFields]) -> Recalled:
         """The memories that answer a question best.
 
         Args:
@@ -106,11 +93,11 @@ class Front(ABC):
         """
         return self._get(parse(MemoryName, {"agent": agent, "id": id}))
 
-    def page(self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Page:
+    def page(self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[FilterFields]) -> Page:
         """One page of an agent's memories, newest first; `next` is the cursor of the page after it."""
         return self._page(agent, parse(Filters, filters), limit, cursor)
 
-    def memories(self, agent: str, **filters: Any) -> Iterator[Memory]:
+    def memories(self, agent: str, **filters: Unpack[FilterFields]) -> Iterator[Memory]:
         """All memories of an agent, newest first, page by page."""
         cursor = None
         while True:
@@ -229,10 +216,18 @@ def moved(before: Receipt, found: Receipt) -> Receipt:
     return replace(before, state=found.state, error=found.error)
 
 
-def error_of_rejection(status: int, field: str | None, detail: str, first: UUID | None) -> MemlaneError:
-    """The error that a single item's rejection stands for."""
-    if status == 409:
-        return Conflict(detail, first)
-    if status == 422:
-        return InvalidInput([FieldError(field or "body", detail)])
-    return Unavailable(detail)
+def only_one(batch: _OneBatch[R_co]) -> R_co:
+    """The receipt of a batch of one.
+
+    Raises:
+        Conflict, InvalidInput, Unavailable: what it was rejected for.
+    """
+    for rejection in batch.rejections:
+        if rejection.status == 409:
+            raise Conflict(rejection.detail, rejection.first)
+        if rejection.status == 422:
+            raise InvalidInput([FieldError(rejection.field or "body", rejection.detail)])
+        raise Unavailable(rejection.detail)
+    (receipt,) = batch.receipts
+    assert receipt is not None
+    return receipt

@@ -97,4 +97,6 @@ def not_there(receipts: Iterable[Receipt], goal: State) -> list[Receipt]:
 
 def late(missing: Sequence[Receipt], goal: State, timeout_s: float) -> WaitTimeout:
     """The error for receipts that are not there when the time is up."""
-    return WaitTimeout(f"{len(missing)} of the memories are not {goal} after {timeout_s:g} s; they are safe all the same")
+    return WaitTimeout(
+        f"{len(missing)} of the memories are not {goal} after {timeout_s:g} s; they are safe all the same"
+    )

@@ -75,13 +75,13 @@ class Client(Front):
         except httpx.TransportError as error:
             raise Unavailable(unreachable(self._http.base_url, error)) from None
 
-    def forget_agent(self, agent: str) -> None:
+    def forget_agent(self, agent: str) -> None:  # noqa: D102  # as in Front
         self.send(calls.forget_agent(agent))
 
-    def optimize(self, agent: str) -> None:
+    def optimize(self, agent: str) -> None:  # noqa: D102  # as in Front
         self.send(calls.optimize(agent))
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> Ledger:  # noqa: D102  # as in Front
         return self.send(calls.ledger())
 
     def _remember(self, items: Sequence[MemoryItem | Mapping[str, Any]], *, atomic: bool) -> BatchResult:

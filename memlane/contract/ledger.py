@@ -41,7 +41,7 @@ class Ledger:
 
     @property
     def difference(self) -> int:
-        """accepted - (stored + dropped + parked now + open now); 0 when nothing is lost or doubled."""
+        """Accepted - (stored + dropped + parked now + open now); 0 when nothing is lost or doubled."""
         count = self.events.get
         settled = count(Event.STORED, 0) + count(Event.DROPPED, 0)
         return count(Event.ACCEPTED, 0) - settled - self.parked - self.open

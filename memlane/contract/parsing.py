@@ -48,7 +48,9 @@ def parse_items(raw: Sequence[Any]) -> ParsedItems:
 def field_errors(error: ValidationError, index: int | None = None) -> list[FieldError]:
     """What pydantic found, as ours; the value at fault is not quoted."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    return [FieldError(".".join(map(str, e["loc"])) or _FIELD_OF.get(e["type"], "body"), e["msg"], index) for e in found]
+    return [
+        FieldError(".".join(map(str, e["loc"])) or _FIELD_OF.get(e["type"], "body"), e["msg"], index) for e in found
+    ]
 
 
 _FIELD_OF = {"two_identities": "id", "texts_or_agent": "agent"}

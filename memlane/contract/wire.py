@@ -1,7 +1,8 @@
 """The contract's types as JSON, in both directions."""
 
+from collections.abc import Hashable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -9,13 +10,13 @@ T = TypeVar("T")
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast(Any, kind))
 
 
 def dump(value: object) -> bytes:
     """A value of the contract as JSON; fields that are None are left out."""
-    return _adapter(type(value)).dump_json(value, exclude_none=True)
+    return _adapter(cast(Hashable, type(value))).dump_json(value, exclude_none=True)
 
 
 def load(kind: type[T], data: bytes | str) -> T:
@@ -24,5 +25,5 @@ def load(kind: type[T], data: bytes | str) -> T:
     Raises:
         ValueError: it is not one.
     """
-    found: T = _adapter(kind).validate_json(data)
+    found: T = _adapter(cast(Hashable, kind)).validate_json(data)
     return found

@@ -49,4 +49,5 @@ def unit_rows(rows: Matrix, texts: int, dims: int) -> Matrix:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths == 0).any():
         raise ProviderRefused("the provider answered a vector that is not finite, or all zero")
-    return (rows / lengths).astype(np.float32)
+    unit: Matrix = (rows / lengths).astype(np.float32)
+    return unit

@@ -12,7 +12,6 @@ from memlane.storage.models import Model
 from memlane.tasks.embedders.contract import Embedding, unit_rows
 
 
-
 class HashEmbedder:
     """The sum of one random sign vector per word (Charikar's random projections, 2002)."""
 

@@ -104,7 +104,7 @@ def check_weights(directory: Path) -> None:
         ModelMissing: they are not.
     """
     if sha256((directory / "model.safetensors").read_bytes()).hexdigest() != WEIGHTS_SHA256:
-        raise ModelMissing(f"minilm: {directory / 'model.safetensors'} is not the published file: run `memlane model fetch`")
+        raise ModelMissing(f"minilm: the weights in {directory} are not those published: run `memlane model fetch`")
 
 
 def convert(source: Path, cache: Path) -> Path:
@@ -177,7 +177,7 @@ def _specification(source: Path) -> Any:
         linear(layer.ffn.linear_1, f"{here}.output.dense")
         norm(layer.ffn.layer_norm, f"{here}.output.LayerNorm")
     spec.register_vocabulary(_vocabulary(source))
-    spec.config.unk_token = "[UNK]"
+    spec.config.unk_token = "[UNK]"  # noqa: S105  # a token of the vocabulary
     spec.config.layer_norm_epsilon = config["layer_norm_eps"]
     return spec
 

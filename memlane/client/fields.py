@@ -1,0 +1,30 @@
+"""The optional fields of a memory and of a recall, as keyword arguments of both clients."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+
+
+class MemoryFields(TypedDict, total=False):
+    """What may be said of a memory beside agent and content; `MemoryItem` explains each."""
+
+    key: str | None
+    kind: str
+    importance: float
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    occurred_at: datetime | None
+    thread: str | None
+    speaker: str | None
+
+
+class FilterFields(TypedDict, total=False):
+    """Which memories count; `Filters` explains each."""
+
+    kinds: Sequence[str]
+    tags: Sequence[str]
+    since: datetime | None
+    until: datetime | None
+    thread: str | None
+    metadata: Mapping[str, Any]
+    min_importance: float
