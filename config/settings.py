@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from platformdirs import user_cache_path
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from memlane.contract.limits import BODY_BYTES
 from memlane.errors import Misconfigured
@@ -190,9 +190,17 @@ def load_settings(**overrides: object) -> Settings:
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+    except SettingsError as error:
+        raise Misconfigured(f"settings: {_unparsable(error)} is not JSON") from None
     except ValidationError as error:
         lines = [f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
         raise Misconfigured("settings: " + "; ".join(lines)) from None
+
+
+def _unparsable(error: SettingsError) -> str:
+    """The variable that pydantic-settings names; its message ends with the value's source."""
+    named = str(error).split('"')
+    return _variable((named[1],)) if len(named) > 1 else "a setting"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

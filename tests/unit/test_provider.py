@@ -1,0 +1,78 @@
+"""The provider is asked once, and not again before its time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from memlane.errors import ProviderRefused
+from memlane.storage.models import Model
+from memlane.tasks.embedders import Embedding
+from memlane.tasks.embedders.contract import unit_rows
+from memlane.tasks.provider import Provider
+
+
+class Scripted:
+    """An embedder that refuses texts with certain words."""
+
+    model = Model("scripted", 2)
+
+    def __init__(self, refusal: ProviderRefused, bad: str = "bad") -> None:
+        self.refusal, self.bad = refusal, bad
+        self.asked: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> Embedding:
+        self.asked.append(list(texts))
+        if any(self.bad in text for text in texts):
+            raise self.refusal
+        return Embedding(np.tile(np.array([[1.0, 0.0]], np.float32), (len(texts), 1)), len(texts))
+
+
+def test_one_bad_text_does_not_spoil_its_batch() -> None:
+    embedder = Scripted(ProviderRefused("400", about_input=True))
+    answer = Provider(embedder).embed(["a", "b", "bad", "d", "e"])
+    assert sorted(answer.vectors) == [0, 1, 3, 4]
+    assert answer.refusal is not None
+    assert len(embedder.asked) <= 7
+
+
+def test_after_a_refusal_nobody_asks_until_the_time_that_was_named() -> None:
+    embedder = Scripted(ProviderRefused("429", retry_after_s=30))
+    provider = Provider(embedder)
+    assert provider.embed(["bad"]).refusal is not None
+    later = provider.embed(["good"]).refusal
+    assert later is not None
+    assert 29 < later.retry_after_s <= 30
+    assert len(embedder.asked) == 1
+
+
+def test_when_the_time_is_over_it_is_asked_again() -> None:
+    embedder = Scripted(ProviderRefused("429", retry_after_s=-1))
+    provider = Provider(embedder)
+    provider.embed(["bad"])
+    assert provider.embed(["good"]).refusal is None
+
+
+def test_nothing_is_asked_for_nothing() -> None:
+    embedder = Scripted(ProviderRefused("x"))
+    assert Provider(embedder).embed([]).vectors == {}
+    assert embedder.asked == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.ones((1, 2), np.float32),
+        np.ones((2, 3), np.float32),
+        np.array([[1, np.nan], [1, 1]], np.float32),
+        np.array([[0, 0], [1, 1]], np.float32),
+        np.array([[np.inf, 0], [1, 1]], np.float32),
+    ],
+)
+def test_an_unusable_answer_is_a_refusal(rows: "np.typing.NDArray[np.float32]") -> None:
+    with pytest.raises(ProviderRefused):
+        unit_rows(rows, 2, 2)
+
+
+def test_vectors_have_length_one() -> None:
+    assert np.allclose(np.linalg.norm(unit_rows(np.array([[3, 4], [0, 2]], np.float32), 2, 2), axis=1), 1)
