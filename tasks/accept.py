@@ -82,7 +82,9 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     Raises:
         Conflict, Unavailable: for an atomic batch; nothing was accepted.
     """
-    firsts = {placed.identity: placed for placed in reversed(part)}
+    firsts: dict[tuple[str, UUID], Placed] = {}
+    for placed in part:
+        firsts.setdefault(placed.identity, placed)
     try:
         answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
     except Unavailable as error:

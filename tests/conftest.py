@@ -94,7 +94,9 @@ def make_settings(postgres: Postgres, templates: tuple[str, str], redis_server: 
                 connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         made.extend(names)
         databases = dict(zip(("node-1", "node-2"), names, strict=True))
-        return make(postgres, databases, **{"broker_url": redis_server.uri(0), "redis_url": redis_server.uri(1), **more})
+        return make(
+            postgres, databases, **{"broker_url": redis_server.uri(0), "redis_url": redis_server.uri(1), **more}
+        )
 
     yield build
     with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:

@@ -93,8 +93,7 @@ async def _remember_many(gateway: Gateway, tenant: str, body: dict[str, Any]) ->
             receipts[place] = result
     _raise_if_all_failed(receipts, results)
     new = any(receipt and receipt.state is State.ACCEPTED for receipt in receipts)
-    rejections.sort(key=lambda rejection: rejection.index)
-    return answer(BatchResult(receipts, rejections), 202 if new else 200)
+    return answer(BatchResult.of(receipts, rejections), 202 if new else 200)
 
 
 def _batch(body: dict[str, Any]) -> tuple[list[Any], bool]:
@@ -167,7 +166,7 @@ async def list_memories(
         shard, lambda: on(shard, lambda here: memories.page(here, tenant, agent, filters, before, limit + 1))
     )
     more = len(found) > limit
-    return answer(Page([memory for _, memory in found[:limit]], str(found[limit - 1][0]) if more else None))
+    return answer(Page(tuple(memory for _, memory in found[:limit]), str(found[limit - 1][0]) if more else None))
 
 
 @router.get("/v1/memories/{agent:path}/{id}", response_model=Memory)

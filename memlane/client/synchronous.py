@@ -136,4 +136,4 @@ def merged(before: BatchResult, again: Sequence[int], later: BatchResult) -> Bat
         receipts[place] = receipt
     kept = [rejection for rejection in before.rejections if rejection.index not in again]
     moved = [replace(rejection, index=again[rejection.index]) for rejection in later.rejections]
-    return BatchResult(receipts, sorted([*kept, *moved], key=lambda rejection: rejection.index))
+    return BatchResult.of(receipts, [*kept, *moved])

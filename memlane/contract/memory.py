@@ -1,7 +1,7 @@
 """A memory: as a caller hands it over, and as memlane gives it back."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
@@ -109,5 +109,5 @@ class Memory:
 class Page:
     """One page of a list, newest first; `next` is the cursor of the page after it, if there is one."""
 
-    memories: Sequence[Memory] = field(default_factory=tuple)
+    memories: tuple[Memory, ...] = ()
     next: str | None = None

@@ -1,6 +1,6 @@
 """A recall: what is asked, and what comes back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -89,8 +89,8 @@ class Recalled:
             like an empty memory.
     """
 
-    hits: Sequence[Hit]
-    degraded: Sequence[str] = ()
+    hits: tuple[Hit, ...]
+    degraded: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

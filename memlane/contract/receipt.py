@@ -1,7 +1,8 @@
 """What a caller holds after handing something over."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
 
 from memlane.contract.states import State
@@ -56,5 +57,10 @@ class Rejection:
 class BatchResult:
     """What became of a batch: a receipt for each item in its place, or None there and a rejection."""
 
-    receipts: Sequence[Receipt | None]
-    rejections: Sequence[Rejection] = ()
+    receipts: tuple[Receipt | None, ...]
+    rejections: tuple[Rejection, ...] = ()
+
+    @classmethod
+    def of(cls, receipts: Iterable[Receipt | None], rejections: Iterable[Rejection]) -> Self:
+        """A result with its rejections in the order of the items."""
+        return cls(tuple(receipts), tuple(sorted(rejections, key=lambda rejection: rejection.index)))

@@ -21,7 +21,9 @@ CANDIDATES = st.lists(
 )
 
 
-def candidate(number: int, similarity: float | None, words: float | None = None, position: int | None = None) -> Candidate:
+def candidate(
+    number: int, similarity: float | None, words: float | None = None, position: int | None = None
+) -> Candidate:
     return Candidate(number, "t" if position else None, position, similarity, words)
 
 

@@ -41,9 +41,7 @@ def test_nodes_that_are_not_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_production_refuses_the_tests_embedder() -> None:
     with pytest.raises(Misconfigured, match="hash"):
-        load_settings(
-            profile="production", nodes={"a": "postgresql://h"}, broker_url="redis://h", embedder="hash"
-        )
+        load_settings(profile="production", nodes={"a": "postgresql://h"}, broker_url="redis://h", embedder="hash")
 
 
 def test_no_node_is_a_clear_error() -> None:
@@ -81,6 +79,7 @@ def test_worker_classes_share_no_queue_and_no_keys() -> None:
     consumed = [queue for worker_class in WORKER_CLASSES.values() for queue in worker_class.queues]
     assert sorted(consumed) == sorted(QueueName)
     keys = {
-        celery_config(Settings(worker_class=name))["broker_transport_options"]["unacked_key"] for name in WorkerClassName
+        celery_config(Settings(worker_class=name))["broker_transport_options"]["unacked_key"]
+        for name in WorkerClassName
     }
     assert len(keys) == len(WorkerClassName)
