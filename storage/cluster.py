@@ -42,10 +42,6 @@ class Shard:
         """Run one statement on this shard; see `Node.run`."""
         return self.node.run(self.render(query, **places), params)
 
-    def run_all(self, statements: list[tuple[Query, Params]], **places: str) -> list[list[Row]]:
-        """Run statements in one transaction; see `Node.run_all`."""
-        return self.node.run_all([(self.render(query, **places), params) for query, params in statements])
-
     def write(self, query: Query, params: Mapping[str, Any], **places: str) -> list[Row]:
         """Run one writing statement, which calls the fence with this epoch."""
         return self.run(query, {**params, "epoch": self.epoch}, **places)

@@ -18,6 +18,9 @@ from memlane.storage.nodes import Row
 
 _SQL = queries.load("forget")
 
+SLICE = 1000
+"""How many memories of a forgotten agent are removed in one transaction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
@@ -44,9 +47,9 @@ def forget_memory(shard: Shard, tenant: str, agent: int, id_: UUID) -> Forgotten
         return Forgotten(1, (bytes(identity[0][1]),))
 
 
-def remove_slice(shard: Shard, tenant: str, agent: int, limit: int = 1000) -> Forgotten:
+def remove_slice(shard: Shard, tenant: str, agent: int) -> Forgotten:
     """Remove some rows of an agent that was forgotten; nothing removed means that all are gone."""
-    numbers = [row[0] for row in shard.run(_SQL["doomed"], {"agent": agent, "limit": limit})]
+    numbers = [row[0] for row in shard.run(_SQL["doomed"], {"agent": agent, "limit": SLICE})]
     if not numbers:
         return Forgotten(0, ())
     tables = vector_tables(shard)

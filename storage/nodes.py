@@ -5,7 +5,7 @@ only briefly, and after a failure calls are refused at once for a moment instead
 """
 
 import select
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeAlias
@@ -77,16 +77,6 @@ class Node:
         with self.connection() as connection:
             cursor = connection.execute(query, params, prepare=True, binary=True)
             return cursor.fetchall() if cursor.description else []
-
-    def run_all(self, statements: Sequence[tuple[bytes, Params]]) -> list[list[Row]]:
-        """Run statements in one transaction and one round trip; each sees what was committed before it.
-
-        Raises:
-            NodeDown, ShardMoved, Unavailable: as `run`.
-        """
-        with self.connection() as connection, connection.pipeline(), connection.transaction():
-            cursors = [connection.execute(query, params, prepare=True, binary=True) for query, params in statements]
-            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     @contextmanager
     def connection(self) -> Iterator[Connection[Row]]:

@@ -8,6 +8,7 @@ from memlane.storage.agents import Agent
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import Vector, half
 from memlane.storage.memories import filter_params
+from memlane.storage.nodes import Params, Row
 
 _SQL = queries.load("recall")
 
@@ -69,10 +70,17 @@ def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
         **({"agent": str(agent.number), "upto": str(agent.indexed_upto)} if form == "indexed_similarity" else {}),
     )
     if form == "indexed_similarity":
-        rows = shard.node.run_all([(_SQL["prepare_index_scan"].render(), {}), (statement, params)])[1]
+        rows = _with_index(shard, statement, params)
     else:
         rows = shard.node.run(statement, params)
     return [Candidate(*row) for row in rows]
+
+
+def _with_index(shard: Shard, statement: bytes, params: Params) -> list[Row]:
+    """The rows of a statement that goes by an agent's own index, under settings for this transaction alone."""
+    with shard.node.connection() as connection, connection.pipeline(), connection.transaction():
+        connection.execute(_SQL["prepare_index_scan"].render())
+        return connection.execute(statement, params, prepare=True, binary=True).fetchall()
 
 
 def _form(agent: Agent, search: Search) -> str:

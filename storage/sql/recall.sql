@@ -34,8 +34,10 @@ UNION ALL
  WHERE agent = {agent} AND number > {upto});
 
 -- name: prepare_index_scan
--- Settings for one transaction: look at more of the graph than the default, go on until enough rows pass.
-SELECT set_config('hnsw.ef_search', '200', true), set_config('hnsw.iterative_scan', 'relaxed_order', true);
+-- Settings for one transaction: the order comes from the index, which looks at more of its graph than by
+-- default, and goes on until there are enough rows.
+SELECT set_config('enable_sort', 'off', true), set_config('hnsw.ef_search', '200', true),
+       set_config('hnsw.iterative_scan', 'relaxed_order', true);
 
 -- name: no_similarity
 -- A part of other queries: nothing is known of similarity, the query has no vector.

@@ -1,0 +1,116 @@
+"""Forgetting: nothing of it is left, and nothing comes back."""
+
+from threading import Event, Thread
+
+import pytest
+
+from memlane.config.settings import Settings
+from memlane.contract import Event as LedgerEvent
+from memlane.storage import jobs, ledger, memories
+from memlane.storage.cluster import Shard
+from memlane.storage.jobs import Kind, Terms
+from memlane.tasks import forget
+from memlane.tasks.lane import Lane
+from memlane.tasks.remember import remember
+from tests.support import accepted, count_rows, drain_all, item, remembered
+
+TERMS = Terms("somebody", 30.0, 256)
+
+
+def test_nothing_is_left_of_a_memory(lane: Lane, settings: Settings, shard: Shard) -> None:
+    (kept, gone) = remembered(lane, item("kept tea"), item("gone coffee"))
+    memories.count_accesses(shard, {(1, 1): 2, (1, 2): 3})
+    assert forget.forget_memory(lane, "acme", "ada", gone.id)
+    for table in ("memories", lane.table, "memory_stats", "embedding_cache"):
+        assert count_rows(settings, lane.cluster, table) == 1, table
+    assert count_rows(settings, lane.cluster, "agents", "memories = 1 AND words = 3") == 1
+    assert count_rows(settings, lane.cluster, "ids", f"id = '{gone.id}' AND state = 'forgotten'") == 1
+    assert memories.by_id(shard, "acme", "ada", kept.id) is not None
+    balance = ledger.balance(lane.cluster, "acme")
+    assert balance.balanced
+    assert balance.events[LedgerEvent.FORGOTTEN] == 1
+    assert forget.forget_memory(lane, "acme", "ada", gone.id)
+    assert ledger.balance(lane.cluster, "acme").events[LedgerEvent.FORGOTTEN] == 1
+
+
+def test_an_open_job_is_dropped(lane: Lane, settings: Settings) -> None:
+    (receipt,) = accepted(lane, item())
+    assert forget.forget_memory(lane, "acme", "ada", receipt.id)
+    drain_all(lane)
+    assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, "jobs") == 0
+    balance = ledger.balance(lane.cluster, "acme")
+    assert balance.balanced
+    assert balance.events[LedgerEvent.DROPPED] == 1
+
+
+def test_while_a_drain_holds_it(lane: Lane, settings: Settings, shard: Shard) -> None:
+    first, _ = accepted(lane, item("one"), item("two"))
+    claim = jobs.claim(shard, Kind.REMEMBER, TERMS)
+    assert claim is not None
+    forget.forget_memory(lane, "acme", "ada", first.id)
+    outcome = remember(lane, shard, claim)
+    assert (outcome.stored, outcome.fenced) == (1, False)
+    assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, lane.table) == 1
+    assert ledger.balance(lane.cluster, "acme").balanced
+
+
+def test_an_agent_while_a_drain_holds_its_jobs(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, item("one"), item("two"))
+    claim = jobs.claim(shard, Kind.REMEMBER, TERMS)
+    assert claim is not None
+    forget.forget_agent(lane, "acme", "ada")
+    assert remember(lane, shard, claim).dropped == 2
+    drain_all(lane)
+    assert count_rows(settings, lane.cluster, "memories") == 0
+    assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == 2
+    balance = ledger.balance(lane.cluster, "acme")
+    assert balance.balanced
+    assert balance.events[LedgerEvent.DROPPED] == 2
+
+
+@pytest.mark.parametrize("rounds", [20])
+def test_forgetting_against_finishing(lane: Lane, settings: Settings, shard: Shard, rounds: int) -> None:
+    """Both at once, again and again: nothing that was forgotten is left, and everything adds up."""
+    for number in range(rounds):
+        receipts = accepted(lane, *(item(f"round {number} memory {n}") for n in range(10)))
+        claim = jobs.claim(shard, Kind.REMEMBER, TERMS)
+        assert claim is not None
+        go = Event()
+
+        def forgetting(ids: list[object] = [r.id for r in receipts[::2]], go: Event = go) -> None:  # noqa: B006
+            go.wait()
+            for id_ in ids:
+                forget.forget_memory(lane, "acme", "ada", id_)  # type: ignore[arg-type]
+
+        thread = Thread(target=forgetting)
+        thread.start()
+        go.set()
+        remember(lane, shard, claim)
+        thread.join(20)
+    assert count_rows(settings, lane.cluster, "memories") == rounds * 5
+    assert count_rows(settings, lane.cluster, lane.table) == rounds * 5
+    assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == rounds * 5
+    assert count_rows(settings, lane.cluster, "jobs") == count_rows(settings, lane.cluster, "leases") == 0
+    assert ledger.balance(lane.cluster, "acme").balanced
+
+
+def test_a_whole_agent_in_slices(lane: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered(lane, *(item(f"memory {n}") for n in range(60)), item("of bob", agent="bob"))
+    accepted(lane, *(item(f"open {n}") for n in range(5)))
+    monkeypatch.setattr("memlane.storage.forget.SLICE", 25)
+    assert forget.forget_agent(lane, "acme", "ada")
+    drain_all(lane, Kind.FORGET)
+    assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, lane.table) == 1
+    assert count_rows(settings, lane.cluster, "embedding_cache") == 1
+    assert count_rows(settings, lane.cluster, "jobs") == 0
+    assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == 65
+    balance = ledger.balance(lane.cluster, "acme")
+    assert balance.balanced
+    assert (balance.events[LedgerEvent.FORGOTTEN], balance.events[LedgerEvent.DROPPED]) == (60, 5)
+
+
+def test_an_unknown_agent_or_memory(lane: Lane) -> None:
+    (receipt,) = accepted(lane, item())
+    assert not forget.forget_agent(lane, "acme", "nobody")
+    assert not forget.forget_memory(lane, "acme", "nobody", receipt.id)
+    assert not forget.forget_memory(lane, "rival", "ada", receipt.id)

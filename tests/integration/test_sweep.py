@@ -1,0 +1,147 @@
+"""The sweep finds what nobody does; duties run once per slot."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from time import sleep
+
+from memlane.beat import analyze as analyze_duty
+from memlane.beat.schedule import schedule
+from memlane.beat.sweep import sweep
+from memlane.config.celery import ROUTES
+from memlane.config.settings import Settings
+from memlane.storage import jobs, strays, ticks
+from memlane.storage.cluster import Shard
+from memlane.storage.jobs import Kind, Terms
+from memlane.tasks.lane import Lane
+from tests.support import accepted, count_rows, drain_all, item, sql
+
+
+class Sender:
+    """Takes the wake-ups of a sweep."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Kind, int]] = []
+
+    def __call__(self, kind: Kind, shard: int) -> bool:
+        self.sent.append((kind, shard))
+        return True
+
+
+def test_work_that_nobody_does_wakes_somebody(lane: Lane, shard: Shard) -> None:
+    accepted(lane, item())
+    sender = Sender()
+    sweep(lane, sender)
+    assert sender.sent == [(Kind.REMEMBER, shard.number)]
+
+
+def test_work_that_somebody_does_wakes_nobody(lane: Lane, shard: Shard) -> None:
+    accepted(lane, item())
+    assert jobs.claim(shard, Kind.REMEMBER, Terms("somebody", 30.0, 10))
+    accepted(lane, item("more"))
+    sender = Sender()
+    sweep(lane, sender)
+    assert sender.sent == []
+
+
+def test_what_a_dead_holder_left_is_taken_up_again(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, item())
+    assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 10))
+    sleep(0.02)
+    sender = Sender()
+    sweep(lane, sender)
+    assert sender.sent == [(Kind.REMEMBER, shard.number)]
+    assert count_rows(settings, lane.cluster, "leases") == 0
+
+
+def test_a_holder_on_a_node_that_was_restarted_did_not_die(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, item())
+    assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 10))
+    with sql(settings, shard.node.name) as connection:
+        connection.execute(f"UPDATE {shard.schema}.leases SET created_at = '2000-01-01'".encode())
+    sleep(0.02)
+    sweep(lane, Sender())
+    assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1
+
+
+def test_two_sweeps_at_once(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, *(item(f"memory {n}") for n in range(50)))
+    assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 50))
+    sleep(0.02)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: sweep(lane, Sender()), range(4)))
+    assert count_rows(settings, lane.cluster, "jobs", "deaths = 1 AND lease IS NULL") == 50
+
+
+def test_a_session_that_stalls_in_a_transaction_is_ended(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, item())
+    lane.settings = settings.model_copy(update={"lease_s": 0.1})
+    with sql(settings, shard.node.name) as connection:
+        connection.execute("SET application_name = 'memlane stalled'")
+        with connection.transaction():
+            connection.execute(f"SELECT * FROM {shard.schema}.jobs FOR UPDATE".encode())
+            sleep(0.2)
+            sweep(lane, Sender())
+            sleep(0.1)
+            try:
+                connection.execute("SELECT 1")
+                ended = False
+            except Exception:  # noqa: BLE001  # whatever the driver calls it
+                ended = True
+    assert ended
+
+
+def test_a_shard_that_is_down_does_not_hold_the_others_up(lane: Lane) -> None:
+    accepted(lane, *(item(agent=f"agent-{n}") for n in range(20)))
+    lane.cluster.nodes["node-2"].close()
+    sender = Sender()
+    sweep(lane, sender)
+    assert {lane.cluster.shard(number).node.name for _, number in sender.sent} == {"node-1"}
+
+
+def test_strays_are_sent_on_when_their_shard_is_back(lane: Lane, settings: Settings, shard: Shard) -> None:
+    message = {"tenant": "acme", "agent": "ada", "content": "tea", "key": "k"}
+    strays.keep(lane.cluster, "memory.remember", "acme", "node down", message, target=shard.number)
+    sweep(lane, Sender())
+    drain_all(lane)
+    assert count_rows(settings, lane.cluster, "memories", "content = 'tea'") == 1
+    assert count_rows(settings, lane.cluster, "strays") == 0
+
+
+def test_strays_wait_while_their_shard_is_down(lane: Lane, settings: Settings) -> None:
+    down = next(s for s in lane.cluster.shards() if s.node.name == "node-2")
+    message = {"tenant": "acme", "agent": "ada", "content": "tea"}
+    strays.keep(lane.cluster, "memory.remember", "acme", "node down", message, target=down.number)
+    lane.cluster.nodes["node-2"].close()
+    sweep(lane, Sender())
+    assert count_rows(settings, lane.cluster, "strays") == 1
+
+
+def test_a_duty_runs_once_per_slot(lane: Lane, settings: Settings) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: analyze_duty.analyze(lane, f"holder-{n}"), range(4)))
+    with sql(settings) as connection:
+        rows = connection.execute("SELECT count(*), count(done_at) FROM control.ticks").fetchall()
+    assert rows in ([(1, 1)], [(2, 2)])  # two when a slot ended just then
+    assert ticks.last(lane.cluster.control)[0].name == "analyze"
+
+
+def test_a_duty_that_breaks_off_is_seen(lane: Lane) -> None:
+    try:
+        with ticks.once_per_slot(lane.cluster.control, "duty", 600, "holder") as mine:
+            assert mine
+            raise RuntimeError("broken off")
+    except RuntimeError:
+        pass
+    (tick,) = ticks.last(lane.cluster.control)
+    assert tick.done_at is None
+
+
+def test_slots() -> None:
+    assert ticks.slot_of(datetime(2025, 1, 1, 12, 9, 59, tzinfo=UTC), 600) == datetime(2025, 1, 1, 12, tzinfo=UTC)
+    assert ticks.slot_of(datetime(2025, 1, 1, 12, 10, tzinfo=UTC), 600) == datetime(2025, 1, 1, 12, 10, tzinfo=UTC)
+
+
+def test_every_duty_of_the_schedule_has_a_route(settings: Settings) -> None:
+    for entry in schedule(settings).values():
+        assert entry["task"] in ROUTES or "beat.*" in ROUTES
+        assert entry["options"]["expires"] > entry["schedule"]
