@@ -100,7 +100,9 @@ def test_what_a_broken_build_left_is_dropped(small: Lane) -> None:
     shard = small.cluster.shard(small.cluster.shard_of("acme", "ada"))
     with sql(small.settings, shard.node.name) as connection:
         connection.execute(f"CREATE INDEX broken ON {shard.schema}.{small.table} (memory)".encode())
-        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", (f"{shard.schema}.broken",))
+        connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", (f"{shard.schema}.broken",)
+        )
     assert upkeep.drop_broken_indexes(shard) == ["broken"]
     assert upkeep.drop_broken_indexes(shard) == []
 

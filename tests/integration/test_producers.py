@@ -35,7 +35,12 @@ def test_one_and_many(lane: Lane, settings: Settings) -> None:
 def test_the_same_message_again_is_the_same_memory(lane: Lane, settings: Settings) -> None:
     for _ in range(3):
         deliver(lane, **GOOD)
-        deliver(lane, message_id="m-2", tenant="acme", items=[{"agent": "ada", "content": "a"}, {"agent": "ada", "content": "b"}])
+        deliver(
+            lane,
+            message_id="m-2",
+            tenant="acme",
+            items=[{"agent": "ada", "content": "a"}, {"agent": "ada", "content": "b"}],
+        )
     drain_all(lane)
     assert count_rows(settings, lane.cluster, "memories") == 3
     deliver(lane, message_id="another", **GOOD)
@@ -88,7 +93,9 @@ def test_a_conflict_is_kept_for_an_operator(lane: Lane, settings: Settings) -> N
 
 
 def test_a_shard_that_is_down_has_its_messages_kept_elsewhere(lane: Lane, settings: Settings) -> None:
-    agent = next(f"a{n}" for n in range(100) if lane.cluster.shard(lane.cluster.shard_of("acme", f"a{n}")).node.name == "node-2")
+    agent = next(
+        f"a{n}" for n in range(100) if lane.cluster.shard(lane.cluster.shard_of("acme", f"a{n}")).node.name == "node-2"
+    )
     lane.cluster.nodes["node-2"].close()
     deliver(lane, **{**GOOD, "agent": agent})
     with sql(settings) as connection:

@@ -121,7 +121,9 @@ def test_what_is_forgotten_is_out_of_sight_before_its_rows_are_gone(lane: Lane) 
     assert contents(ask(lane, "tea")) == ["new tea"]
 
 
-@pytest.mark.parametrize("query", ["'; DROP TABLE x; --", "a & | ! <-> (", "\\", "''", "🫖", "%s %(x)s {shard}", "the of"])
+@pytest.mark.parametrize(
+    "query", ["'; DROP TABLE x; --", "a & | ! <-> (", "\\", "''", "🫖", "%s %(x)s {shard}", "the of"]
+)
 def test_queries_of_any_kind(lane: Lane, query: str) -> None:
     remembered(lane, item("tea"))
     assert len(ask(lane, query)) == 1
@@ -142,7 +144,9 @@ def test_exact_by_meaning(lane: Lane, shard: Shard) -> None:
     expected = embedder.embed(texts).vectors @ vector
     agent = agents.find(shard, "acme", "ada", lane.model.name)
     assert agent is not None
-    search = Search(query, vector, parse(RecallRequest, {"agent": "ada", "query": query}).filters, lane.table, "english", 20)
+    search = Search(
+        query, vector, parse(RecallRequest, {"agent": "ada", "query": query}).filters, lane.table, "english", 20
+    )
     found = [c.similarity for c in recall.candidates(shard, agent, search) if c.similarity is not None]
     best = sorted(found, reverse=True)[:20]
     assert np.allclose(best, sorted(expected, reverse=True)[:20], atol=2e-3)
