@@ -1,0 +1,321 @@
+"""The embedded stack as a user runs it: up, down, demo, and what is in the way of each."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from memlane import Client
+from memlane.embedded.folder import Folder
+from memlane.embedded.ports import free_port
+from tests.support import eventually
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+
+MEMLANE = [sys.executable, "-m", "memlane"]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(process_folder: Path) -> Run:
+    """Runs a command with an empty home and its own data directory."""
+
+    def go(*arguments: str, data: Path | None = None, code: int | None = 0, **more: str) -> "subprocess.CompletedProcess[str]":
+        env = {"PATH": os.environ["PATH"], "HOME": str(process_folder / "home"), "COLUMNS": "200", **more}
+        if (cache := os.environ.get("MEMLANE_MODEL_CACHE")) is not None:
+            env["MEMLANE_MODEL_CACHE"] = cache
+        env["MEMLANE_DATA"] = str(data or process_folder / "data")
+        done = subprocess.run([*MEMLANE, *arguments], env=env, capture_output=True, text=True, timeout=200, check=False)
+        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return go
+
+
+@pytest.fixture
+def stack(run: Run, process_folder: Path) -> Iterator[Folder]:
+    """A stack in the background."""
+    run("up", "--detach", "--embedder", "hash", "--port", "0", "--workers", "2", "--nodes", "2")
+    yield Folder(process_folder / "data")
+    run("down", code=None)
+
+
+def processes(folder: Folder) -> list[psutil.Process]:
+    """Everything that runs for a stack."""
+    state = folder.state()
+    assert state is not None
+    return [psutil.Process(state.pid), *psutil.Process(state.pid).children(recursive=True)]
+
+
+def gone(found: list[psutil.Process]) -> bool:
+    return not [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def document(done: "subprocess.CompletedProcess[str]") -> Any:
+    """What a command printed with --json."""
+    return json.loads(done.stdout)
+
+
+def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> None:
+    assert document(run("remember", "ada", "green tea", "--tag", "drink", "--wait", "--json"))["state"] == "searchable"
+    (hit,) = document(run("recall", "ada", "tea?", "--json"))["hits"]
+    assert hit["memory"]["content"] == "green tea"
+    assert "green tea" in run("list", "ada").stdout
+    assert run("recall", "nobody", "tea").stdout.strip() == "nothing found"
+    lines = process_folder / "lines.jsonl"
+    lines.write_text('{"agent": "ada", "content": "one"}\n{"agent": "ada"}\nnonsense\n{"agent": "ada", "content": "two"}\n')
+    done = run("ingest", str(lines), code=1)
+    assert "2 accepted, 0 there already, 2 bad" in done.stdout
+    assert "line 2: content" in done.stderr
+    assert "line 3: is not JSON" in done.stderr
+    assert document(run("ledger", "--json"))["events"]["accepted"] == 3
+    found = document(run("status", "--json"))
+    assert {node["name"]: node["settings"]["fsync"] for node in found["nodes"]} == {"node-1": "on", "node-2": "on"}
+    assert len(document(run("shards", "--json"))) == 8
+    run("tenants", "create", "acme")
+    assert {t["tenant"] for t in document(run("tenants", "list", "--json"))} == {"default", "acme"}
+    key = document(run("keys", "create", "acme", "--json"))["key"]
+    assert document(run("list", "ada", "--json", "--url", _url(stack), "--api-key", key)) == []
+    prefix = key.split("_")[1]
+    assert prefix in run("keys", "list", "acme").stdout
+    run("keys", "revoke", prefix)
+    run("forget", "ada", hit["memory"]["id"])
+    assert run("forget", "ada", "--yes").stdout.startswith("forgotten")
+    assert run("list", "ada").stdout.strip() == "no memories"
+
+
+def _url(folder: Folder) -> str:
+    state = folder.state()
+    assert state is not None
+    return state.url
+
+
+def test_data_survives_down_and_up(stack: Folder, run: Run) -> None:
+    run("remember", "ada", "green tea", "--wait")
+    before = processes(stack)
+    run("down")
+    assert gone(before)
+    assert run("down").stdout.startswith("no stack runs")
+    assert "no stack runs" in run("list", "ada", code=1).stderr
+    run("up", "--detach", "--port", "0")
+    assert "green tea" in run("list", "ada").stdout
+    assert document(run("recall", "ada", "tea", "--json"))["hits"]
+
+
+def test_a_killed_supervisor_takes_all_with_it_and_starts_again(stack: Folder, run: Run) -> None:
+    run("remember", "ada", "green tea", "--wait")
+    before = processes(stack)
+    assert len(before) > 10
+    os.kill(before[0].pid, signal.SIGKILL)
+    eventually(lambda: gone(before), 30)
+    run("up", "--detach", "--port", "0")
+    assert "green tea" in run("list", "ada").stdout
+    assert document(run("ledger", "--json"))["open"] == 0
+
+
+def test_killed_processes_are_started_again(stack: Folder, run: Run) -> None:
+    state = stack.state()
+    assert state is not None
+    victims = {process.name: process.pid for process in state.processes}
+    assert set(victims) == {"node-1", "node-2", "redis", "gateway", "worker-ingest", "worker-upkeep", "worker-sweep", "beat-1", "beat-2"}
+    for name in ("worker-ingest", "gateway", "redis", "node-1"):
+        os.kill(victims[name], signal.SIGKILL)
+
+    def back() -> bool:
+        now = stack.state()
+        assert now is not None
+        return all(p.up and p.restarts == 1 for p in now.processes if p.name in ("worker-ingest", "gateway", "redis", "node-1"))
+
+    eventually(back, 30)
+    eventually(lambda: run("remember", "ada", "after it", "--wait", code=None).returncode == 0, 60)
+
+
+def test_two_stacks_side_by_side(stack: Folder, run: Run, process_folder: Path) -> None:
+    other = process_folder / "other"
+    run("up", "--detach", "--embedder", "hash", "--port", "0", "--workers", "1", data=other)
+    try:
+        run("remember", "ada", "in the other", "--wait", data=other)
+        run("remember", "ada", "in this one", "--wait")
+        assert "in this one" not in run("list", "ada", data=other).stdout
+        assert "in the other" not in run("list", "ada").stdout
+    finally:
+        run("down", data=other)
+    assert stack.in_use()
+
+
+def test_what_is_in_the_way_is_named(stack: Folder, run: Run, process_folder: Path) -> None:
+    assert "already at http://" in run("up", "--detach", "--port", "0", code=1).stderr
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = str(busy.getsockname()[1])
+        done = run("up", "--detach", "--embedder", "hash", "--port", port, data=process_folder / "other", code=1)
+    assert f"port {port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+    run("down")
+    assert "fixed" in run("up", "--detach", "--shards", "16", code=1).stderr
+    assert "fixed" in run("up", "--detach", "--nodes", "1", code=1).stderr
+    assert "MEMLANE_EMBEDDER" in run("up", "--embedder", "nonsense", code=1).stderr
+    assert stack.shape() is not None
+
+
+def test_no_weights_is_one_clear_line(run: Run, process_folder: Path) -> None:
+    empty = process_folder / "empty"
+    empty.mkdir()
+    done = run("up", "--detach", "--port", "0", code=1, MEMLANE_MINILM_DIR=str(empty))
+    assert "memlane model fetch" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_another_model_gives_every_memory_a_new_vector(stack: Folder, run: Run, has_weights: bool) -> None:
+    if not has_weights:
+        pytest.skip("the weights of minilm are not installed: make setup")
+    run("remember", "ada", "the kitten was sitting there", "--wait")
+    run("down")
+    run("up", "--detach", "--port", "0", "--embedder", "minilm")
+
+    def similar() -> bool:
+        hits = document(run("recall", "ada", "a cat sat", "--json"))["hits"]
+        return bool(hits and hits[0]["parts"].get("vector", 0) > 0.4)
+
+    eventually(similar, 40)
+    run("down")
+    run("up", "--detach", "--port", "0", "--embedder", "hash")
+    assert document(run("recall", "ada", "kitten", "--json"))["hits"][0]["parts"]["vector"] > 0.2
+    assert stack.in_use()
+
+
+def test_secrets_are_for_our_eyes_only(stack: Folder) -> None:
+    secrets = stack.secrets()
+    for name in ("secrets.json", "state.json"):
+        assert (stack.path / name).stat().st_mode & 0o077 == 0
+    assert secrets.tenant_key not in (stack.path / "state.json").read_text()
+    for process in processes(stack):
+        arguments = " ".join(process.cmdline())
+        for secret in (secrets.postgres, secrets.redis, secrets.tenant_key, secrets.admin_key):
+            assert secret not in arguments
+
+
+def test_up_in_the_foreground_stops_with_ctrl_c(process_folder: Path) -> None:
+    """On a terminal, as a person would: logs are shown, Ctrl-C stops everything."""
+    controller, terminal = pty.openpty()
+    env = {**os.environ, "HOME": str(process_folder / "home"), "MEMLANE_DATA": str(process_folder / "data")}
+    process = subprocess.Popen(
+        [*MEMLANE, "up", "--embedder", "hash", "--port", "0", "--workers", "1"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=env,
+        start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, 0x540E, 0),  # it is our controlling terminal
+    )
+    os.close(terminal)
+    seen = _read_until(controller, "Ctrl-C stops everything")
+    assert re.search(r"gateway +http://127", seen)
+    folder = Folder(process_folder / "data")
+    found = processes(folder)
+    os.write(controller, b"\x03")
+    seen = _read_until(controller, "stopped")
+    assert process.wait(60) == 0
+    assert gone(found)
+    os.close(controller)
+
+
+def _read_until(descriptor: int, text: str) -> str:
+    seen = ""
+    deadline = monotonic() + 60
+    while text not in seen:
+        assert monotonic() < deadline, seen
+        try:
+            seen += os.read(descriptor, 65536).decode(errors="replace")
+        except OSError:
+            sleep(0.05)
+    return seen
+
+
+def test_demo_without_a_terminal_ends_by_itself(run: Run, process_folder: Path) -> None:
+    done = run("demo", "--embedder", "hash", "--port", "0")
+    assert "149 memories taken in" in done.stdout
+    assert done.stdout.count("? ") >= 4
+    assert "balanced" in done.stdout
+    assert "gateway   http://127.0.0.1:" in done.stdout
+    assert not Folder(process_folder / "data").in_use()
+    again = run("demo", "--port", "0")
+    assert "0 memories taken in, 149 were there already" in again.stdout
+    bad = process_folder / "bad.json"
+    bad.write_text("[1]")
+    assert "LoCoMo" in run("demo", str(bad), code=2).stderr
+
+
+def test_content_is_only_where_it_may_be(stack: Folder, run: Run) -> None:
+    """A canary in the content, given through the gateway, is in no Redis key and no log, Postgres' too."""
+    canary = "kanarienvogel-7f3a"
+    state = stack.state()
+    assert state is not None
+    with Client(state.url, stack.secrets().tenant_key) as client:
+        client.remember("ada", f"the {canary} sings", key="k", speaker="Ada", metadata={"note": canary}).wait("searchable")
+        client.recall("ada", f"where is the {canary}?")
+        client.embed([f"a {canary} ahead"])
+        for bad in ({"key": "k"}, {"importance": 7.0}, {"tags": [canary * 9]}):
+            with pytest.raises(Exception, match=r".*"):
+                client.remember("ada", f"another {canary}", **bad)  # type: ignore[arg-type]  # that is the point
+        client.remember_many([{"agent": "ada", "content": canary, "surprise": canary}, {"agent": "ada", "content": "good"}])
+        memory = next(iter(client.memories("ada")))
+        client.forget("ada", memory.id)
+        client.optimize("ada")
+    run("recall", "ada", canary)
+    run("ledger")
+    eventually(lambda: document(run("status", "--json"))["jobs"] == [], 20)
+    port = int(state.redis.rpartition(":")[2])
+    for database in (0, 1):
+        with redis.Redis(port=port, db=database, password=stack.secrets().redis) as server:
+            for name in server.scan_iter():
+                dumped = name + (server.dump(name) or b"")
+                assert canary.encode() not in dumped
+    logs = list(stack.logs.iterdir())
+    assert len(logs) >= 9
+    for log in logs:
+        assert canary not in log.read_text(errors="replace"), log.name
+
+
+def test_bench_prints_its_circumstances(stack: Folder, run: Run) -> None:
+    found = document(run("bench", "ingest", "--memories", "300", "--batch", "50", "--json"))
+    assert found["searchable_per_s"] > 0
+    assert found["searchable_ms"]["p50"] > 0
+    assert found["circumstances"]["durability"] == {
+        "node-1 fsync": "on",
+        "node-1 full_page_writes": "on",
+        "node-1 synchronous_commit": "on",
+        "node-2 fsync": "on",
+        "node-2 full_page_writes": "on",
+        "node-2 synchronous_commit": "on",
+        "redis appendonly": "yes",
+        "redis appendfsync": "always",
+        "redis maxmemory-policy": "noeviction",
+    }
+    found = document(run("bench", "recall", "--sizes", "20,50", "--queries", "5", "--json"))
+    assert [size["memories"] for size in found["sizes"]] == [20, 50]
+    assert stack.in_use()
+
+
+def test_migrate_and_a_gateway_that_cannot_start(process_folder: Path, run: Run) -> None:
+    assert "MEMLANE_NODES" in run("migrate", code=1).stderr
+    nodes = json.dumps({"a": f"postgresql://u:hunter2@127.0.0.1:{free_port()}/x"})
+    done = run("migrate", code=1, MEMLANE_NODES=nodes)
+    assert "does not answer" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert process_folder.exists()
