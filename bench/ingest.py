@@ -28,6 +28,8 @@ class Load:
     producers: int
     provider: str | None = None
     """The provider's base URL, to count what it was asked; it has to offer /stats."""
+    idle: bool = False
+    """Whether a producer waits until a batch is searchable before it sends the next: what a lone caller sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +84,27 @@ async def _run(url: str, api_key: str, load: Load, advance: Callable[[int], None
     async with AsyncClient(url, api_key, timeout=120) as client:
         await client.ledger()  # the connection is there before the clock runs
         times = _Times()
-        await asyncio.gather(*(_produce(client, batches, times, advance) for _ in range(load.producers)))
+        await asyncio.gather(*(_produce(client, load, batches, times, advance) for _ in range(load.producers)))
         times.accepted = perf_counter()
         await asyncio.gather(*times.waits)
     return times
 
 
 async def _produce(
-    client: AsyncClient, batches: Iterator[list[MemoryItem]], times: _Times, advance: Callable[[int], None]
+    client: AsyncClient,
+    load: Load,
+    batches: Iterator[list[MemoryItem]],
+    times: _Times,
+    advance: Callable[[int], None],
 ) -> None:
     for batch in batches:
         sent = perf_counter()
         result = await client.remember_many(batch)
         times.accept_ms.append((perf_counter() - sent) * 1000)
-        times.waits.append(asyncio.create_task(_searchable(result, sent, times, advance)))
+        wait = asyncio.create_task(_searchable(result, sent, times, advance))
+        times.waits.append(wait)
+        if load.idle:
+            await wait
 
 
 async def _searchable(result: AsyncBatch, sent: float, times: _Times, advance: Callable[[int], None]) -> None:

@@ -45,9 +45,10 @@ class WorkerClassName(StrEnum):
 class Settings(BaseSettings):
     """Everything that can be set, from the environment as MEMLANE_<FIELD> or from the caller."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMLANE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MEMLANE_", extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     profile: Profile = Profile.DEVELOPMENT
+    """What the deployment is for: development, production or test."""
 
     # --- where things are -------------------------------------------------------------------
     nodes: dict[str, SecretStr] = Field(default_factory=dict)

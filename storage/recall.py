@@ -69,11 +69,13 @@ def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
         # A partial index is only used when its agent and number stand in the statement itself.
         **({"agent": str(agent.number), "upto": str(agent.indexed_upto)} if form == "indexed_similarity" else {}),
     )
-    if form == "indexed_similarity":
-        rows = _with_index(shard, statement, params)
-    else:
-        rows = shard.node.run(statement, params)
+    run = _with_index if form == "indexed_similarity" else _plainly
+    rows = run(shard, statement, params)
     return [Candidate(*row) for row in rows]
+
+
+def _plainly(shard: Shard, statement: bytes, params: Params) -> list[Row]:
+    return shard.node.run(statement, params)
 
 
 def _with_index(shard: Shard, statement: bytes, params: Params) -> list[Row]:

@@ -28,6 +28,7 @@ def ingest(
     batch: Annotated[int, typer.Option(min=1, max=1000, help="How many in one request.")] = 100,
     producers: Annotated[int, typer.Option(min=1, help="How many requests side by side.")] = 4,
     provider: Annotated[str | None, typer.Option(help="The provider's URL, to count its inputs at /stats.")] = None,
+    idle: Annotated[bool, typer.Option(help="Send a batch only when the one before is searchable.")] = False,
 ) -> None:
     """How fast memories are taken in and searchable. Every text is a fresh one.
 
@@ -35,7 +36,7 @@ def ingest(
     """
     from memlane.bench.ingest import Load, bench_ingest
 
-    load = Load(memories, agents, batch, producers, provider)
+    load = Load(memories, agents, batch, producers, provider, idle)
     with session.out.progress("searchable") as progress:
         bar = progress.add_task("", total=memories)
         figures = bench_ingest(

@@ -116,6 +116,35 @@ def list_memories(
     session.out.result(found, _memories_table(found) if found else "no memories")
 
 
+@connected
+def embed(
+    session: Session,
+    agent: Annotated[str | None, typer.Argument(help="Whose memories; all of the tenant's without it.")] = None,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Of all tenants; needs the admin key.")] = False,
+) -> None:
+    """Ask for the vectors that stored memories lack, as after a change of the model.
+
+    Example: memlane embed agent-1
+    """
+    if everybody:
+        jobs = session.admin().embed_missing()
+    else:
+        with session.client() as client:
+            jobs = client.embed(agent=agent)
+    session.out.result({"jobs": jobs}, f"{jobs} memories get their vector")
+
+
+@connected
+def optimize(session: Session, agent: Agent) -> None:
+    """Bring an agent's statistics up to date, and give it an index of its own if it is large.
+
+    Example: memlane optimize agent-1
+    """
+    with session.client() as client:
+        client.optimize(agent)
+    session.out.result({"agent": agent}, "asked for; `memlane status` shows the job until it is done")
+
+
 def hits_table(recalled: Recalled) -> Table:
     """The hits of a recall, best first."""
     return table("", ["score", "similarity", "words", "when", "memory"], [_hit(hit) for hit in recalled.hits])

@@ -31,7 +31,10 @@ class Output:
             sys.stdout.write(json.dumps(json.loads(wire.dump(value)), indent=2) + "\n")
             return
         for part in [text] if isinstance(text, str | Table) else text:
-            self._out.print(part)
+            if isinstance(part, str):
+                self._out.print(part, markup=False, soft_wrap=True)
+            else:
+                self._out.print(part)
 
     def line(self, text: str) -> None:
         """A line beside the result; not with --json."""

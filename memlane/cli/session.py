@@ -71,8 +71,17 @@ def open_session(url: str | None, api_key: str | None, data: Path | None, as_jso
     if url is not None and data is None:
         if api_key is None:
             raise Misconfigured("an API key is needed with --url: --api-key or MEMLANE_API_KEY")
-        return Session(url.rstrip("/"), api_key, api_key, out)
+        return Session(url.rstrip("/"), api_key, _admin_key_of(url) or api_key, out)
     return _local(data, out)
+
+
+def _admin_key_of(url: str) -> str | None:
+    """The admin key of the stack on this machine, if that is the one at this address."""
+    try:
+        local = _local(None, Output())
+    except Misconfigured:
+        return None
+    return local.admin_key if local.url == url.rstrip("/") else None
 
 
 def _local(data: Path | None, out: Output) -> Session:

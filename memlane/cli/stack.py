@@ -145,7 +145,9 @@ def migrate(as_json: Json = False) -> None:
     done = run(settings, model_of(settings))
     text: list[Any] = [*done.applied, "up to date"]
     if done.new_model:
-        text.append("the current model is new: `memlane embed --missing` asks for the vectors that memories lack")
+        text.append(
+            "the current model is another now: `memlane embed --everybody` asks for the vectors that are missing"
+        )
     out.result(done, text)
 
 
@@ -162,8 +164,10 @@ def _show(out: Output, url: str, folder: "Folder") -> None:
     lines = [
         f"gateway   {url}",
         f"API docs  {url}/docs",
-        f"API key   {secrets.tenant_key}",
         f"data      {folder.path}",
+        "",
+        f"export MEMLANE_URL={url}",
+        f"export MEMLANE_API_KEY={secrets.tenant_key}",
     ]
     out.result(found, "\n".join(lines))
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 
 from memlane.client import calls
+from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.fields import FilterFields, MemoryFields
 from memlane.client.front import Item, moved, only_one, with_ids
@@ -39,7 +40,10 @@ T = TypeVar("T")
 class AsyncClient:
     """memlane over HTTP for asyncio; the arguments and methods are those of `Client`."""
 
-    def __init__(self, url: str, api_key: str, *, timeout: float = 30.0, retries: int = 5) -> None:
+    def __init__(
+        self, url: str | None = None, api_key: str | None = None, *, timeout: float = 30.0, retries: int = 5
+    ) -> None:
+        url, api_key = resolve(url, api_key)
         self._timeout = timeout
         self._retries = Retries(retries)
         self._http = httpx.AsyncClient(base_url=url, headers=headers(api_key), timeout=timeout)

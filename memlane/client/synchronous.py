@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from memlane.client import calls
+from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.front import Front
 from memlane.client.retrying import Retries, pause_s
@@ -23,13 +24,16 @@ class Client(Front):
     """memlane over HTTP; safe to share between threads.
 
     Args:
-        url: of the gateway.
-        api_key: of the tenant.
+        url: of the gateway; MEMLANE_URL unless given.
+        api_key: of the tenant; MEMLANE_API_KEY unless given.
         timeout: seconds for one request.
         retries: how often a request is repeated after a 503 or a broken connection, with the same ids.
     """
 
-    def __init__(self, url: str, api_key: str, *, timeout: float = 30.0, retries: int = 5) -> None:
+    def __init__(
+        self, url: str | None = None, api_key: str | None = None, *, timeout: float = 30.0, retries: int = 5
+    ) -> None:
+        url, api_key = resolve(url, api_key)
         self._timeout = timeout
         self._retries = Retries(retries)
         self._http = httpx.Client(base_url=url, headers=headers(api_key), timeout=timeout)

@@ -106,7 +106,9 @@ def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
 
     def control(*arguments: str) -> bool:
         command = [str(RABBITMQ / "rabbitmqctl"), *arguments]
-        return not subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False).returncode
+        return not subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, check=False
+        ).returncode
 
     server = LocalProcess(
         Command("rabbitmq", [str(RABBITMQ / "rabbitmq-server")], environment),
@@ -129,11 +131,11 @@ def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
-def broker(request: pytest.FixtureRequest, process_folder: Path) -> LocalProcess | str:
+def broker(request: pytest.FixtureRequest, process_folder: Path) -> Iterator[LocalProcess | str]:
     """A broker of each kind: a Redis of this test's own, or a virtual host."""
     if request.param == "rabbitmq":
-        url: str = request.getfixturevalue("rabbitmq")(secrets.token_hex(4))
-        return url
+        yield request.getfixturevalue("rabbitmq")(secrets.token_hex(4))
+        return
     server = Redis(process_folder / "redis", free_port(), "test")
     server.prepare()
 
@@ -145,8 +147,8 @@ def broker(request: pytest.FixtureRequest, process_folder: Path) -> LocalProcess
             return False
 
     made = LocalProcess(server.command(), process_folder / "redis.log", answers, _urls(server.uri())).start()
-    request.addfinalizer(made.teardown)
-    return made
+    yield made
+    made.teardown()
 
 
 def _urls(url: str) -> dict[str, str]:

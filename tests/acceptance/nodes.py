@@ -57,7 +57,7 @@ class LocalProcess:
         eventually(is_ready, timeout_s)
         return True
 
-    def kill(self, signal: str | int = signal.SIGKILL, **_: object) -> None:  # noqa: A002, F811  # pytest-celery's name
+    def kill(self, signal: str | int = signal.SIGKILL, **_: object) -> None:  # pytest-celery's name
         """Send a signal to the main process alone, as the kernel's OOM killer would."""
         number = signal if isinstance(signal, int) else getattr(_signal, signal)
         os.kill(self.pid, number)

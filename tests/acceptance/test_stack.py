@@ -1,5 +1,6 @@
 """The embedded stack as a user runs it: up, down, demo, and what is in the way of each."""
 
+import fcntl
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -33,7 +35,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def run(process_folder: Path) -> Run:
     """Runs a command with an empty home and its own data directory."""
 
-    def go(*arguments: str, data: Path | None = None, code: int | None = 0, **more: str) -> "subprocess.CompletedProcess[str]":
+    def go(
+        *arguments: str, data: Path | None = None, code: int | None = 0, **more: str
+    ) -> "subprocess.CompletedProcess[str]":
         env = {"PATH": os.environ["PATH"], "HOME": str(process_folder / "home"), "COLUMNS": "200", **more}
         if (cache := os.environ.get("MEMLANE_MODEL_CACHE")) is not None:
             env["MEMLANE_MODEL_CACHE"] = cache
@@ -76,7 +80,9 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     assert "green tea" in run("list", "ada").stdout
     assert run("recall", "nobody", "tea").stdout.strip() == "nothing found"
     lines = process_folder / "lines.jsonl"
-    lines.write_text('{"agent": "ada", "content": "one"}\n{"agent": "ada"}\nnonsense\n{"agent": "ada", "content": "two"}\n')
+    lines.write_text(
+        '{"agent": "ada", "content": "one"}\n{"agent": "ada"}\nnonsense\n{"agent": "ada", "content": "two"}\n'
+    )
     done = run("ingest", str(lines), code=1)
     assert "2 accepted, 0 there already, 2 bad" in done.stdout
     assert "line 2: content" in done.stderr
@@ -130,14 +136,26 @@ def test_killed_processes_are_started_again(stack: Folder, run: Run) -> None:
     state = stack.state()
     assert state is not None
     victims = {process.name: process.pid for process in state.processes}
-    assert set(victims) == {"node-1", "node-2", "redis", "gateway", "worker-ingest", "worker-upkeep", "worker-sweep", "beat-1", "beat-2"}
+    assert set(victims) == {
+        "node-1",
+        "node-2",
+        "redis",
+        "gateway",
+        "worker-ingest",
+        "worker-upkeep",
+        "worker-sweep",
+        "beat-1",
+        "beat-2",
+    }
     for name in ("worker-ingest", "gateway", "redis", "node-1"):
         os.kill(victims[name], signal.SIGKILL)
 
     def back() -> bool:
         now = stack.state()
         assert now is not None
-        return all(p.up and p.restarts == 1 for p in now.processes if p.name in ("worker-ingest", "gateway", "redis", "node-1"))
+        return all(
+            p.up and p.restarts == 1 for p in now.processes if p.name in ("worker-ingest", "gateway", "redis", "node-1")
+        )
 
     eventually(back, 30)
     eventually(lambda: run("remember", "ada", "after it", "--wait", code=None).returncode == 0, 60)
@@ -220,7 +238,7 @@ def test_up_in_the_foreground_stops_with_ctrl_c(process_folder: Path) -> None:
         stderr=terminal,
         env=env,
         start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, 0x540E, 0),  # it is our controlling terminal
+        preexec_fn=_take_terminal,  # noqa: PLW1509  # one system call
     )
     os.close(terminal)
     seen = _read_until(controller, "Ctrl-C stops everything")
@@ -232,6 +250,11 @@ def test_up_in_the_foreground_stops_with_ctrl_c(process_folder: Path) -> None:
     assert process.wait(60) == 0
     assert gone(found)
     os.close(controller)
+
+
+def _take_terminal() -> None:
+    """Standard input becomes the controlling terminal, so that Ctrl-C reaches us."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _read_until(descriptor: int, text: str) -> str:
@@ -266,13 +289,17 @@ def test_content_is_only_where_it_may_be(stack: Folder, run: Run) -> None:
     state = stack.state()
     assert state is not None
     with Client(state.url, stack.secrets().tenant_key) as client:
-        client.remember("ada", f"the {canary} sings", key="k", speaker="Ada", metadata={"note": canary}).wait("searchable")
+        client.remember("ada", f"the {canary} sings", key="k", speaker="Ada", metadata={"note": canary}).wait(
+            "searchable"
+        )
         client.recall("ada", f"where is the {canary}?")
         client.embed([f"a {canary} ahead"])
         for bad in ({"key": "k"}, {"importance": 7.0}, {"tags": [canary * 9]}):
             with pytest.raises(Exception, match=r".*"):
-                client.remember("ada", f"another {canary}", **bad)  # type: ignore[arg-type]  # that is the point
-        client.remember_many([{"agent": "ada", "content": canary, "surprise": canary}, {"agent": "ada", "content": "good"}])
+                client.remember("ada", f"another {canary}", **bad)
+        client.remember_many(
+            [{"agent": "ada", "content": canary, "surprise": canary}, {"agent": "ada", "content": "good"}]
+        )
         memory = next(iter(client.memories("ada")))
         client.forget("ada", memory.id)
         client.optimize("ada")

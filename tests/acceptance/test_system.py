@@ -78,7 +78,7 @@ def test_kill_9_in_the_middle(
         assert worker.container.status == "exited"
     assert count_rows(cluster_settings, door.cluster, "memories") == 0
     gated.gate.set()
-    list(system.worker_cluster)[0].container.start()
+    next(iter(system.worker_cluster)).container.start()
     eventually(lambda: all_done(cluster_settings, door, 40), 60)
     assert _tokens(cluster_settings, door.cluster).isdisjoint(before)
     found = contents(cluster_settings, door.cluster)

@@ -125,17 +125,11 @@ def test_a_stale_epoch_is_refused_and_the_map_read_again(lane: Lane, settings: S
     with sql(settings, shard.node.name) as connection:
         connection.execute(f"UPDATE {shard.schema}.meta SET epoch = 2".encode())
     with pytest.raises(ShardMoved):
-        shard.write(*_note(lane))
+        ledger.note(shard, "acme", Event.REJECTED, 1)
     with sql(settings) as connection:
         connection.execute(f"UPDATE control.shards SET epoch = 2 WHERE shard = {shard.number}".encode())
     accepted(lane, item("after"))
     assert count_rows(settings, lane.cluster, "jobs") == 2
-
-
-def _note(_lane: Lane) -> tuple[object, ...]:
-    from memlane.storage import queries
-
-    return queries.load("ledger")["note"], {"tenant": "acme", "event": "rejected", "count": 1}
 
 
 def test_a_shard_that_is_moving_takes_nothing(lane: Lane, settings: Settings, shard: Shard) -> None:

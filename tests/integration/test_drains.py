@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from time import sleep
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -89,7 +90,7 @@ def test_counts_of_agents_are_kept(lane: Lane, settings: Settings, shard: Shard)
 def test_every_field_comes_back(lane: Lane) -> None:
     from memlane.storage import memories
 
-    fields = {
+    fields: dict[str, Any] = {
         "key": "k",
         "kind": "preference",
         "importance": 0.8,
@@ -304,9 +305,7 @@ def test_dead_holders_make_claims_smaller_until_a_job_is_parked(lane: Lane, sett
     assert ledger.balance(lane.cluster, "acme").balanced
 
 
-def test_outages_count_as_no_death(
-    lane: Lane, settings: Settings, shard: Shard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outages_count_as_no_death(lane: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     accepted(lane, item())
 
     def down(*_: object, **__: object) -> None:

@@ -38,9 +38,9 @@ def test_from_four_processes_at_once(postgres: Postgres) -> None:
         for name in names:
             connection.execute(f"CREATE DATABASE {name}".encode())
     settings = Settings(
-        nodes={"node-1": postgres.uri("many_1"), "node-2": postgres.uri("many_2")},  # type: ignore[dict-item]  # pydantic
+        nodes={"node-1": postgres.uri("many_1"), "node-2": postgres.uri("many_2")},
         shard_count=4,
-        embedder="hash",  # type: ignore[arg-type]
+        embedder="hash",
     )
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: migrate(settings, model_of(settings)), range(4)))
@@ -101,7 +101,7 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 continue  # utility statements cannot be prepared; test_optimize runs them
             here = control if b"control." in text else connection
             converted = PostgresQuery(Transformer(here))
-            converted.convert(text, _Anything())  # type: ignore[arg-type]  # it only looks keys up
+            converted.convert(text, _Anything())
             here.execute(b"PREPARE p AS " + converted.query)
             here.execute("DEALLOCATE p")
 

@@ -60,8 +60,8 @@ def test_the_index_is_used_for_that_agent_alone(small: Lane) -> None:
         with sql(small.settings, shard.node.name) as connection:
             connection.execute("SELECT pg_stat_force_next_flush()")
             found = connection.execute(
-                "SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE schemaname = %s AND indexrelname LIKE '%%\\_1\\_250'",
-                (shard.schema,),
+                "SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE schemaname = %s AND indexrelname LIKE %s",
+                (shard.schema, r"%\_1\_250"),
             ).fetchone()
         assert found is not None
         return int(found[0])

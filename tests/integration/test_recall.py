@@ -90,7 +90,7 @@ def test_what_is_stored_without_a_vector_is_found_by_its_words(lane: Lane) -> No
         model = lane.model
 
         def embed(self, texts: Sequence[str]) -> Embedding:
-            raise ProviderRefused("the provider is down", 60)
+            raise ProviderRefused(f"the provider is down for all {len(texts)}", 60)
 
     lane.__dict__["provider"] = Provider(Refusing())
     remembered(lane, item("a marathon"), item("a boat"))

@@ -104,7 +104,7 @@ def test_celery_is_known_to_few() -> None:
 
 
 def test_only_config_reads_the_environment() -> None:
-    allowed = {"memlane.embedded.folder", "memlane.embedded.process"}
+    allowed = {"memlane.client.address", "memlane.embedded.folder", "memlane.embedded.process"}
     wrong = [
         name
         for name, tree in MODULES.items()

@@ -29,10 +29,10 @@ def test_what_was_down_is_merged_into_its_place() -> None:
     down = Rejection(1, 503, "node down", retryable=True)
     bad = Rejection(2, 422, "empty", "content")
     worse = Rejection(3, 503, "node down", retryable=True)
-    first = BatchResult([receipt(0), None, None, None], [down, bad, worse])
+    first = BatchResult.of([receipt(0), None, None, None], [down, bad, worse])
     again = retryable(first)
     assert again == [1, 3]
-    later = BatchResult([receipt(1), None], [Rejection(1, 503, "still down", retryable=True)])
+    later = BatchResult.of([receipt(1), None], [Rejection(1, 503, "still down", retryable=True)])
     result = merged(first, again, later)
     assert [r and r.id.int for r in result.receipts] == [0, 1, None, None]
     assert [(r.index, r.status) for r in result.rejections] == [(2, 422), (3, 503)]

@@ -58,7 +58,7 @@ def test_marks_need_a_redis() -> None:
 @pytest.mark.parametrize("name", list(WorkerClassName))
 @pytest.mark.parametrize("url", ["redis://h/0", "amqp://h//"])
 def test_celery_keeps_what_it_takes(name: WorkerClassName, url: str) -> None:
-    config = celery_config(Settings(worker_class=name, broker_url=url))  # type: ignore[arg-type]  # pydantic converts it
+    config = celery_config(Settings(worker_class=name, broker_url=url))
     assert config["task_acks_late"]
     assert config["task_reject_on_worker_lost"]
     assert config["worker_prefetch_multiplier"] == 1

