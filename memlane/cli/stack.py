@@ -116,12 +116,11 @@ def demo(
 
 def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> None:
     """Take a conversation in, ask about it, and show that everything adds up."""
-    questions = read_questions(conversation)
-    step = max(1, len(questions) // _DEMO_QUESTIONS)
+    questions = read_questions(conversation)[:_DEMO_QUESTIONS]
     with Client(url, folder.secrets().tenant_key) as client:
         done = ingest_file(client, out, conversation, wait=True)
         out.result(None, f"{done.accepted} memories taken in, {done.duplicates} were there already")
-        for question in questions[::step][:_DEMO_QUESTIONS]:
+        for question in questions:
             recalled = client.recall(question.agent, question.text, limit=3)
             out.result(None, [f"\n? {question.text}", hits_table(recalled)])
         out.result(None, ["", *ledger_text(client.ledger())])
