@@ -7,7 +7,6 @@ It starts a stack of its own in a temporary directory, measures, and stops it.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -55,9 +54,9 @@ def compare(memories: int, latency_ms: float) -> Comparison:
     folder = Folder(Path(tempfile.mkdtemp(prefix="memlane-bench-")))
     folder.path.chmod(0o711)
     with _provider(latency_ms) as provider:
-        os.environ.update(MEMLANE_OPENAI_BASE_URL=f"{provider}/v1", MEMLANE_OPENAI_DIMS=str(_DIMS))
         arguments = ["--data", str(folder.path), "--port", "0", "--embedder", "openai", "--workers", "4"]
-        state = start_detached(folder, arguments)
+        told = {"MEMLANE_OPENAI_BASE_URL": f"{provider}/v1", "MEMLANE_OPENAI_DIMS": str(_DIMS)}
+        state = start_detached(folder, arguments, told)
         secrets = folder.secrets()
         admin = Admin(state.url, secrets.admin_key)
         try:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -89,12 +89,13 @@ def _check_embedder(shape: Shape) -> None:
         find_weights(settings)
 
 
-def start_detached(folder: Folder, arguments: list[str]) -> StackState:
+def start_detached(folder: Folder, arguments: list[str], told: Mapping[str, str] | None = None) -> StackState:
     """Start a stack in the background and wait until it is ready.
 
     Args:
         folder: its data directory.
         arguments: of `memlane up`, without --detach.
+        told: added to its environment.
 
     Raises:
         Misconfigured: it did not start; the message has the end of its log.
@@ -107,6 +108,7 @@ def start_detached(folder: Folder, arguments: list[str]) -> StackState:
         begin = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "memlane", "up", *arguments, "--quiet"],
+            env={**os.environ, **(told or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
