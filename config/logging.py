@@ -16,12 +16,16 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from memlane.config.settings import Profile, Settings
 from memlane.errors import MemlaneError
 
-_QUIET = {
-    "httpx": logging.WARNING,
-    "httpcore": logging.WARNING,
-    "openai": logging.WARNING,
-    "uvicorn.access": logging.WARNING,
-}
+_QUIET = (
+    "celery.app.trace",  # that a drain has ended; the drain says more
+    "celery.beat",
+    "celery.worker.strategy",
+    "httpcore",
+    "httpx",
+    "openai",
+    "uvicorn.access",
+)
+"""Loggers whose everyday lines say nothing that ours do not."""
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -50,8 +54,8 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _renderer(settings: Settings) -> Processor:

@@ -1,6 +1,7 @@
 """The stack: which processes make up a whole memlane on one machine, and what each is told."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Stack:
             *("--queues", ",".join(worker_class.queues), "--concurrency", str(processes)),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
-        return self._process(name, arguments, {"MEMLANE_WORKER_CLASS": worker_class.name.value})
+        return self._process(name, arguments, {"MEMLANE_WORKER_CLASS": worker_class.name.value, **_AS_ROOT})
 
     def _process(self, name: str, arguments: list[str], more: Mapping[str, str] | None = None) -> Command:
         ready = {"MEMLANE_READY_FILE": str(self.folder.run / f"{name}.ready")}
@@ -80,6 +81,9 @@ class Stack:
 
 
 _APP = "memlane.workers.main"
+
+_AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"} if os.geteuid() == 0 else {}
+"""Celery warns root of messages that carry code; ours are JSON."""
 
 
 def plan(folder: Folder, shape: Shape, port: int) -> Stack:

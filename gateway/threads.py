@@ -1,7 +1,7 @@
 """Threads at the door: storage is synchronous, and each node has threads of its own.
 
 So a node that hangs fills its own threads and queue, after which its calls are refused at once, and
-the other nodes' callers do not notice.
+the other nodes' callers do not notice. No call is waited for longer than its statement may take.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ class NodeThreads:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
         self._limit = settings.gateway_threads + settings.gateway_queue
+        self._patience_s = settings.statement_timeout_s + settings.pool_wait_s
         self._busy = dict.fromkeys(cluster.nodes, 0)
         self._pools = {
             name: ThreadPoolExecutor(settings.gateway_threads, thread_name_prefix=name) for name in cluster.nodes
@@ -75,7 +76,12 @@ class NodeThreads:
         self._busy[node] += 1
         future = asyncio.get_running_loop().run_in_executor(self._pools[node], work)
         future.add_done_callback(lambda _: self._done(node))
-        return await asyncio.shield(future)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            # A server that is stopped, not gone, keeps its thread; whether it did the work is not known.
+            raise NodeDown(f"node {node} does not answer") from None
 
     def _done(self, node: str) -> None:
         self._busy[node] -= 1

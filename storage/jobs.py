@@ -162,7 +162,7 @@ class Delay:
 
     at_least_s: float
     error: str
-    longest_s: float = 300.0
+    longest_s: float = 60.0
 
     @property
     def params(self) -> dict[str, Any]:

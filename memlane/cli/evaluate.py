@@ -43,11 +43,11 @@ def evaluate(session: Session, file: File) -> None:
         ingest_file(client, session.out, file, wait=True)
         with session.out.progress("asked     ") as progress:
             ranks = [(question, _ranks(client, question)) for question in progress.track(questions, description="")]
-    scores = [_score(None, ranks)]
+    scores = [score(None, ranks)]
     by_category: defaultdict[int, list[tuple[Question, Sequence[int]]]] = defaultdict(list)
     for question, found in ranks:
         by_category[question.category].append((question, found))
-    scores += [_score(category, found) for category, found in sorted(by_category.items())]
+    scores += [score(category, found) for category, found in sorted(by_category.items())]
     rows = [
         (s.category or "all", s.questions, f"{s.recall_at_10:.3f}", f"{s.hit_at_10:.3f}", f"{s.mrr:.3f}")
         for s in scores
@@ -61,7 +61,8 @@ def _ranks(client: Client, question: Question) -> list[int]:
     return [rank for rank, hit in enumerate(recalled, 1) if hit.memory.key in question.evidence]
 
 
-def _score(category: int | None, ranks: Sequence[tuple[Question, Sequence[int]]]) -> Score:
+def score(category: int | None, ranks: Sequence[tuple[Question, Sequence[int]]]) -> Score:
+    """The means over questions with the ranks, from 1, at which their evidence was found."""
     count = len(ranks)
     return Score(
         category=category,

@@ -2,25 +2,35 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from memlane.contract import Receipt, Rejection, State, limits
 from memlane.contract.requests import MemoryName, ReceiptsRequest
 from memlane.errors import NeverReached, WaitTimeout
 
-if TYPE_CHECKING:
-    from memlane.client.asynchronous import AsyncClient
-    from memlane.client.front import Front
-
 Goal: TypeAlias = Literal["stored", "searchable"]
 """What can be waited for."""
+
+
+class Waiting(Protocol):
+    """What a receipt has to know of its client."""
+
+    def wait(self, receipts: Sequence[Receipt], state: Goal, timeout: float) -> "list[LiveReceipt]":
+        """Wait until all are there."""
+
+
+class AsyncWaiting(Protocol):
+    """What a receipt has to know of its client, in asyncio."""
+
+    async def wait(self, receipts: Sequence[Receipt], state: Goal, timeout: float) -> "list[AsyncReceipt]":
+        """Wait until all are there."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveReceipt(Receipt):
     """A receipt on which one can wait."""
 
-    client: "Front" = field(kw_only=True, repr=False, compare=False)
+    client: Waiting = field(kw_only=True, repr=False, compare=False)
 
     def wait(self, state: Goal = "searchable", timeout: float = 10.0) -> "LiveReceipt":
         """Wait until the memory is stored or searchable.
@@ -36,7 +46,7 @@ class LiveReceipt(Receipt):
 class AsyncReceipt(Receipt):
     """A receipt on which one can wait, in asyncio."""
 
-    client: "AsyncClient" = field(kw_only=True, repr=False, compare=False)
+    client: AsyncWaiting = field(kw_only=True, repr=False, compare=False)
 
     async def wait(self, state: Goal = "searchable", timeout: float = 10.0) -> "AsyncReceipt":
         """As `LiveReceipt.wait`."""

@@ -26,6 +26,7 @@ from memlane.config.settings import Settings
 from memlane.embedded.ports import free_port
 from memlane.embedded.process import Command
 from memlane.embedded.redis import Redis
+from memlane.storage import tenants
 from memlane.storage.migrator import migrate
 from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
@@ -264,6 +265,25 @@ def beat(cluster_settings: Settings, process_folder: Path) -> Iterator[LocalProc
     made = LocalProcess(Command("beat", argv, env), process_folder / "beat.log", ready.exists, {}).start()
     yield made
     made.teardown()
+
+
+@pytest.fixture
+def gateway(cluster_settings: Settings, process_folder: Path) -> Iterator[str]:
+    """A gateway process; its URL."""
+    ready, port = process_folder / "gateway.ready", free_port()
+    env = {**environment(cluster_settings), "MEMLANE_READY_FILE": str(ready), "MEMLANE_PORT": str(port)}
+    command = Command("gateway", [sys.executable, "-m", "memlane.gateway"], env)
+    made = LocalProcess(command, process_folder / "gateway.log", ready.exists, {}).start()
+    yield f"http://127.0.0.1:{port}"
+    made.teardown()
+
+
+@pytest.fixture
+def keys(door: Lane) -> tuple[str, str]:
+    """A key of tenant `acme`, and an admin key."""
+    control = door.cluster.control
+    tenants.create_tenant(control, "acme")
+    return tenants.create_key(control, "acme"), tenants.create_key(control, None)
 
 
 @pytest.fixture

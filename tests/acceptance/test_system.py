@@ -10,6 +10,8 @@ import psutil
 import pytest
 from pytest_celery import CeleryTestSetup
 
+from memlane import Client
+from memlane.admin import Admin
 from memlane.config.settings import Settings
 from memlane.contract import Event, State
 from memlane.storage import ids, ledger
@@ -42,21 +44,35 @@ def all_done(settings: Settings, lane: Lane, memories: int) -> bool:
     )
 
 
-def test_both_doors(system: CeleryTestSetup, cluster_settings: Settings, door: Lane) -> None:
-    """Through accept and through send_task, all is stored and searchable once."""
+def test_both_doors(
+    system: CeleryTestSetup, cluster_settings: Settings, door: Lane, gateway: str, keys: tuple[str, str]
+) -> None:
+    """Through the SDK and through send_task, all is stored once and recalled."""
     assert len(system.worker_cluster) == 3
-    accepted(door, *(item(f"by accept {n}", agent=f"agent-{n % 5}") for n in range(60)))
     producer = make_app(cluster_settings)
     for number in range(20):
         message = {"tenant": "acme", "agent": f"agent-{number % 5}", "content": f"by celery {number}"}
         producer.send_task("memory.remember", kwargs=message)
     producer.send_task("memory.remember", kwargs={"tenant": "acme", "agent": "ada", "content": ""})
-    eventually(lambda: all_done(cluster_settings, door, 80), 40)
+    with Client(gateway, keys[0]) as client:
+        items = [{"agent": f"agent-{n % 5}", "content": f"by the SDK {n}"} for n in range(60)]
+        client.remember_many(items).wait("searchable", timeout=40)
+        eventually(lambda: all_done(cluster_settings, door, 80), 40)
+        hits = client.recall("agent-3", "by the SDK 13", limit=3).hits
+        assert hits[0].memory.content == "by the SDK 13"
+        assert hits[0].parts.vector is not None
+        assert {hit.memory.content for hit in client.recall("agent-4", "celery", limit=20)} >= {
+            "by celery 4",
+            "by celery 19",
+        }
+        assert client.ledger().balanced
     found = contents(cluster_settings, door.cluster)
     assert set(found.values()) == {1}
     assert len(found) == 80
-    eventually(lambda: count_rows(cluster_settings, door.cluster, "strays") == 1)
-    assert ledger.balance(door.cluster, "acme").balanced
+    admin = Admin(gateway, keys[1])
+    eventually(lambda: [(stray.task, stray.count) for stray in admin.status().strays] == [("memory.remember", 1)])
+    assert "content" in admin.status().strays[0].reason
+    admin.close()
 
 
 def test_kill_9_in_the_middle(

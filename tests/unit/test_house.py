@@ -82,6 +82,25 @@ def test_imports_go_one_way() -> None:
     assert wrong == []
 
 
+def test_no_import_goes_in_a_circle() -> None:
+    graph = {
+        name: {used for used in imports(tree) if used in MODULES and used != name} for name, tree in MODULES.items()
+    }
+    for package in ("memlane", *(name for name in MODULES if name.count(".") == 1)):
+        graph.pop(package, None)  # packages gather what is in them
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for used in sorted(graph.get(name, ())):
+                walk(used, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
 def test_the_light_client_needs_no_server() -> None:
     server = ("memlane.config", "memlane.storage", "memlane.tasks", "memlane.workers", "memlane.gateway")
     wrong = [
