@@ -39,7 +39,7 @@ class Redis:
 
     def prepare(self) -> None:
         """Write its configuration."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         conf = self.folder / "redis.conf"
         conf.touch(mode=0o600)
         lines = (*_SETTINGS, f"port {self.port}", f'dir "{self.folder}"', f"requirepass {self.password}")

@@ -35,7 +35,7 @@ def translate(error: Exception, node: str) -> MemlaneError:
         return Unavailable(f"node {node} is busy (SQLSTATE {code})")
     if code in _MISSING:
         return NotMigrated(f"node {node} lacks a part of the schema (SQLSTATE {code}): run `memlane migrate`")
-    if code.startswith(_DOWN) or (isinstance(error, psycopg.OperationalError) and not code):
+    if code.startswith(_DOWN) or (isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not code):
         return NodeDown(f"node {node} does not answer (SQLSTATE {code or 'none'})")
     return ServerError(f"node {node} refused a statement (SQLSTATE {code or 'none'}, {type(error).__name__})")
 

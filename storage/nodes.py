@@ -129,6 +129,7 @@ def _connection_options(uri: str, settings: Settings, role: str) -> dict[str, An
         "statement_timeout": timeout_ms,
         "lock_timeout": timeout_ms // 2,
         "idle_in_transaction_session_timeout": timeout_ms,
+        "timezone": "UTC",  # in another zone a time of year 1 would lie before what Python knows
         # Plans are made once per statement and connection, and always go by an index: measured on 2
         # cores, ingest 1,970 memories/s with custom plans and 2,650 with generic ones; a recall that
         # scanned the table 12.5 ms, by the index 3.8 ms.

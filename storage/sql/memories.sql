@@ -131,9 +131,10 @@ LIMIT %(limit)s;
 -- name: count_accesses
 -- Add to how often memories were recalled, and when last.
 INSERT INTO {shard}.memory_stats AS s (agent, number, access_count, last_accessed_at)
-SELECT agent, number, count, now()
-FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[], %(counts)s::bigint[]) AS n(agent, number, count),
-     {shard}.fence(%(epoch)s)
-ORDER BY agent, number
+SELECT m.agent, m.number, n.count, now()
+FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[], %(counts)s::bigint[]) AS n(agent, number, count)
+JOIN {shard}.memories m ON m.agent = n.agent AND m.number = n.number
+CROSS JOIN {shard}.fence(%(epoch)s)
+ORDER BY m.agent, m.number
 ON CONFLICT (agent, number) DO UPDATE
 SET access_count = s.access_count + EXCLUDED.access_count, last_accessed_at = EXCLUDED.last_accessed_at;

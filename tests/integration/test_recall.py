@@ -157,3 +157,10 @@ def test_text_of_another_language_is_a_setting(lane: Lane, settings: Settings) -
     remembered(lane, item("Die Katzen schliefen"))
     hit = ask(lane, "Katze").hits[0]
     assert hit.parts.text is not None
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1969-12-31T23:59:59Z"])
+def test_times_at_the_edges(lane: Lane, when: str) -> None:
+    remembered(lane, item("tea", occurred_at=when))
+    (hit,) = ask(lane, "tea")
+    assert hit.memory.occurred_at.isoformat().replace("+00:00", "Z") == when
