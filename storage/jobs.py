@@ -206,7 +206,7 @@ def not_dead(shard: Shard, claim: Claim) -> None:
 
 def idle_work(shard: Shard) -> list[Kind]:
     """The kinds that have due work and nobody on it."""
-    return [Kind(kind) for (kind,) in shard.run(_SQL["idle_work"])]
+    return [Kind(kind) for (kind,) in shard.run(_SQL["idle_work"], {"kinds": [kind.value for kind in Kind]})]
 
 
 def backlog(shard: Shard) -> list[Backlog]:

@@ -1,7 +1,7 @@
 """The producers' door: what a `memory.*` message asks for is done, or the message is kept as a stray.
 
-A message is never dropped for what it says: one that does not validate is kept with the reason, one
-whose shard is down is kept on a shard that lives, for the sweep to send on.
+A message is never dropped: one that does not validate, or that breaks what handles it, is kept with the
+reason; one whose shard is down is kept on a shard that lives, for the sweep to send on.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ import structlog
 from memlane.contract import Event, MemoryItem, key_id, limits
 from memlane.contract.parsing import parse
 from memlane.contract.requests import AgentRequest, EmbeddingsRequest, ForgetRequest
-from memlane.errors import Conflict, InvalidInput, MemlaneError, Unavailable
+from memlane.errors import Conflict, InvalidInput, MemlaneError, Misconfigured, Unavailable
 from memlane.storage import ledger, strays
 from memlane.storage.tenants import check_tenant
 from memlane.tasks import accept, batch_embed, forget, optimize
@@ -39,6 +39,7 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
 
     Raises:
         Unavailable: no shard answers at all; the message has to stay in its queue.
+        Misconfigured: an operator has to act first; the message has to stay in its queue.
     """
     tenant = message.get("tenant") if isinstance(message.get("tenant"), str) else None
     asked = {name: value for name, value in message.items() if name != "tenant"}
@@ -49,6 +50,12 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
     except Unavailable as error:
         target = lane.cluster.shard_of(tenant or "", str(message.get("agent", "")))
         strays.keep(lane.cluster, task, tenant, str(error), message, target)
+    except Misconfigured:
+        raise
+    except Exception as error:  # Celery would acknowledge the message, and it would be gone
+        reason = f"{type(error).__name__} in {task}"
+        log.exception("stray", task=task, tenant=tenant, reason=reason)
+        strays.keep(lane.cluster, task, tenant, reason, message)
 
 
 def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:

@@ -13,7 +13,7 @@ from memlane.beat.schedule import schedule
 from memlane.beat.sweep import sweep
 from memlane.config.celery import celery_config
 from memlane.config.settings import Settings
-from memlane.errors import Unavailable
+from memlane.errors import MemlaneError
 from memlane.tasks import producers
 from memlane.workers import drains
 from memlane.workers.lifecycle import Lifecycle
@@ -28,6 +28,7 @@ class ProducersTask(Task):  # type: ignore[misc]  # Celery is not typed
     """A task whose arguments are content."""
 
     Request = "memlane.workers.request:MaskedRequest"
+    acks_on_timeout = False  # it goes back to its queue
 
 
 def make_app(settings: Settings) -> Celery:
@@ -44,7 +45,7 @@ def make_worker_app(settings: Settings) -> Celery:
     app.set_current()
     life = Lifecycle(app, settings)
     life.connect()
-    for name in drains.DRAINS:
+    for name in drains.KINDS_OF:
         app.task(_drain_task(life, name), name=name, shared=False)
     for name in producers.TASKS:
         app.task(_producers_task(life, name), name=name, base=ProducersTask, bind=True, shared=False)
@@ -76,9 +77,10 @@ def _producers_task(life: Lifecycle, name: str) -> Any:
             message = {**message, "positional": list(args)}  # which does not validate, and so is kept
         try:
             producers.deliver(life.process.lane, name, message, task.request.id)
-        except Unavailable as error:
-            log.warning("producer.put_back", task=name, why=str(error))
+        except Exception as error:  # noqa: BLE001  # whatever it is: Celery would acknowledge the message
+            why = str(error) if isinstance(error, MemlaneError) else type(error).__name__
+            log.warning("producer.put_back", task=name, why=why)
             sleep(_PAUSE_S)
-            raise Reject(str(error), requeue=True) from None
+            raise Reject(why, requeue=True) from None
 
     return run

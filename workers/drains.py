@@ -24,6 +24,7 @@ from memlane.tasks.optimize import optimize
 from memlane.tasks.remember import remember
 from memlane.workers.keeper import kept
 from memlane.workers.marks import Marks
+from memlane.workers.wakeups import DRAIN_OF
 
 log = structlog.get_logger(__name__)
 
@@ -44,11 +45,8 @@ DUTIES: Mapping[Kind, Duty] = {
     Kind.OPTIMIZE: Duty(optimize, 16),
 }
 
-DRAINS: Mapping[str, tuple[Kind, ...]] = {
-    "drain.remember": (Kind.REMEMBER,),
-    "drain.embed": (Kind.EMBED, Kind.TEXT_EMBED),
-    "drain.optimize": (Kind.OPTIMIZE,),
-    "drain.forget": (Kind.FORGET,),
+KINDS_OF: Mapping[str, tuple[Kind, ...]] = {
+    task: tuple(kind for kind in Kind if DRAIN_OF[kind] == task) for task in DRAIN_OF.values()
 }
 """The kinds of jobs that each task finishes."""
 
@@ -69,7 +67,7 @@ def drain(process: Process, task: str, shard: int) -> None:
     """Finish a shard's jobs until there are none or the slice ends; then make room for other shards."""
     process.marks.clear(task, shard)
     until = monotonic() + process.lane.settings.slice_s
-    for kind in DRAINS[task]:
+    for kind in KINDS_OF[task]:
         try:
             more = process.lane.cluster.on(shard, partial(_drain_kind, process, kind, until))
         except (Unavailable, Misconfigured) as error:

@@ -1,5 +1,6 @@
 """/healthz, /readyz, /metrics: for those who watch the process; they need no key."""
 
+import asyncio
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -28,7 +29,8 @@ async def readyz(request: Request) -> JSONResponse:
     """Whether requests would be served: 200 if at least one node answers, and which do not."""
     gateway = gateway_of(request)
     nodes = gateway.lane.cluster.nodes
-    found = [await gateway.threads.on_node(name, partial(status.node_status, node)) for name, node in nodes.items()]
+    asked = (gateway.threads.on_node(name, partial(status.node_status, node)) for name, node in nodes.items())
+    found = await asyncio.gather(*asked)
     down = [node.name for node in found if not node.up]
     ready = len(down) < len(found)
     return JSONResponse({"ready": ready, "nodes_down": down}, 200 if ready else 503)

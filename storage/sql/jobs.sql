@@ -136,7 +136,7 @@ WHERE died_in = %(token)s AND deaths > 0 AND number = ANY(%(numbers)s::bigint[])
 
 -- name: idle_work
 -- The kinds that have due work and nobody on it.
-SELECT kind FROM unnest(ARRAY['remember', 'embed', 'text_embed', 'forget', 'optimize']) AS kinds(kind)
+SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
 WHERE EXISTS (SELECT FROM {shard}.jobs j WHERE j.kind = kinds.kind AND j.lease IS NULL AND j.parked_at IS NULL
                                                AND j.not_before <= now())
   AND NOT EXISTS (SELECT FROM {shard}.leases l WHERE l.kind = kinds.kind);

@@ -6,7 +6,7 @@ import pytest
 
 from memlane.config.settings import Settings
 from memlane.contract import Event
-from memlane.errors import Unavailable
+from memlane.errors import NotMigrated, Unavailable
 from memlane.storage import ledger, strays
 from memlane.tasks import producers
 from memlane.tasks.lane import Lane
@@ -116,6 +116,27 @@ def test_with_every_shard_down_the_message_stays_in_its_queue(lane: Lane) -> Non
         node.close()
     with pytest.raises(Unavailable):
         deliver(lane, **GOOD)
+
+
+def test_a_message_that_breaks_its_handling_is_kept(
+    lane: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memlane.tasks.accept.accept", lambda *_: 1 / 0)
+    deliver(lane, **GOOD)
+    assert kept(lane) == [("memory.remember", "ZeroDivisionError in memory.remember", 1)]
+    assert count_rows(settings, lane.cluster, "strays", "payload LIKE '%%tea%%'") == 1
+
+
+def test_what_an_operator_has_to_mend_first_leaves_the_message_in_its_queue(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmigrated(*_: object) -> None:
+        raise NotMigrated("run `memlane migrate`")
+
+    monkeypatch.setattr("memlane.tasks.accept.accept", unmigrated)
+    with pytest.raises(NotMigrated):
+        deliver(lane, **GOOD)
+    assert kept(lane) == []
 
 
 def test_forget_optimize_and_embed(lane: Lane, settings: Settings) -> None:
