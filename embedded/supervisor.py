@@ -190,7 +190,7 @@ class Supervisor:
                 except Unauthorized:
                     tenants.create_key(control, tenant, "made by memlane up", key)
             if migrated.new_model:
-                opened = batch_embed.request_missing(lane, None)
+                opened = sum(batch_embed.open_missing(lane, number, None) for number in range(lane.cluster.shard_count))
                 self._report(f"{opened} memories get vectors of model {lane.model.name}")
         finally:
             lane.close()

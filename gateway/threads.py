@@ -12,8 +12,12 @@ from typing import TypeVar
 from memlane.config.settings import Settings
 from memlane.errors import NodeDown, Unavailable
 from memlane.storage.cluster import Cluster
+from memlane.storage.nodes import Node
 
 T = TypeVar("T")
+
+LOOK_S = 3.0
+"""How long those who ask how things are wait for each answer; what takes longer is as good as down."""
 
 
 class NodeThreads:
@@ -41,15 +45,19 @@ class NodeThreads:
         """
         return await self._run(self._cluster.control.name, work)
 
-    async def on_node(self, node: str, work: Callable[[], T]) -> T:
-        """Run work that asks a node by name.
+    async def on_nodes(self, work: Callable[[Node], T]) -> dict[str, T | Unavailable]:
+        """Run work on all nodes side by side; a refusal stands in the place of its result."""
 
-        Raises:
-            Unavailable: too many wait for it already.
-        """
-        return await self._run(node, work)
+        async def caught(node: Node) -> T | Unavailable:
+            try:
+                return await self._run(node.name, lambda: work(node), LOOK_S)
+            except Unavailable as error:
+                return error
 
-    async def on_shard(self, shard: int, work: Callable[[], T]) -> T:
+        nodes = self._cluster.nodes
+        return dict(zip(nodes, await asyncio.gather(*map(caught, nodes.values())), strict=True))
+
+    async def on_shard(self, shard: int, work: Callable[[], T], patience_s: float | None = None) -> T:
         """Run work that asks one shard.
 
         Raises:
@@ -58,26 +66,41 @@ class NodeThreads:
         node = self._cluster.node_of(shard)
         if node is None:
             raise NodeDown(f"shard {shard} is on a node that does not answer")
-        return await self._run(node, work)
+        return await self._run(node, work, patience_s)
 
-    async def on_each(self, shards: Iterable[int], work: Callable[[int], T]) -> list[T | Unavailable]:
+    async def on_each(
+        self, shards: Iterable[int], work: Callable[[int], T], patience_s: float | None = None
+    ) -> list[T | Unavailable]:
         """Run work on several shards side by side; a refusal stands in the place of its result."""
-        return await asyncio.gather(*(self._caught(shard, work) for shard in shards))
+        return await asyncio.gather(*(self._caught(shard, work, patience_s) for shard in shards))
 
-    async def _caught(self, shard: int, work: Callable[[int], T]) -> T | Unavailable:
+    async def on_all(self, shards: Iterable[int], work: Callable[[int], T]) -> list[T]:
+        """Run work on several shards side by side.
+
+        Raises:
+            Unavailable: one of them refused; what the others did is done.
+        """
+        results = []
+        for result in await self.on_each(shards, work):
+            if isinstance(result, Unavailable):
+                raise result
+            results.append(result)
+        return results
+
+    async def _caught(self, shard: int, work: Callable[[int], T], patience_s: float | None) -> T | Unavailable:
         try:
-            return await self.on_shard(shard, lambda: work(shard))
+            return await self.on_shard(shard, lambda: work(shard), patience_s)
         except Unavailable as error:
             return error
 
-    async def _run(self, node: str, work: Callable[[], T]) -> T:
+    async def _run(self, node: str, work: Callable[[], T], patience_s: float | None = None) -> T:
         if self._busy[node] >= self._limit:
             raise Unavailable(f"too many calls wait for node {node}", 1.0)
         self._busy[node] += 1
         future = asyncio.get_running_loop().run_in_executor(self._pools[node], work)
         future.add_done_callback(lambda _: self._done(node))
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(patience_s or self._patience_s):
                 return await asyncio.shield(future)
         except TimeoutError:
             # A server that is stopped, not gone, keeps its thread; whether it did the work is not known.

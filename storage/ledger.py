@@ -1,30 +1,48 @@
 """The ledger: append-only counts in the transactions that they count; the sums have to balance."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from memlane.contract import Event, Ledger
-from memlane.errors import NodeDown
+from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Cluster, Shard
 
 _SQL = queries.load("ledger")
 
+Sums: TypeAlias = Mapping[str, int]
+"""How often each event was counted, and what is open and parked now."""
+
+
+def sums(shard: Shard, tenant: str | None) -> Sums:
+    """The sums of a shard, of one tenant or of all, read in one statement."""
+    return dict(shard.run(_SQL["balance"], {"tenant": tenant}))
+
+
+def added(shards: Mapping[int, Sums | None]) -> Ledger:
+    """The sums of all shards added up; None stands for a shard that does not answer."""
+    total: Counter[str] = Counter()
+    for found in shards.values():
+        total.update(found or {})
+    return Ledger(
+        events={event: total[event.value] for event in Event},
+        open=total["open now"],
+        parked=total["parked now"],
+        missing=tuple(number for number, found in shards.items() if found is None),
+    )
+
 
 def balance(cluster: Cluster, tenant: str | None) -> Ledger:
-    """The sums over all shards, of one tenant or of all; each shard is read in one statement."""
-    sums: Counter[str] = Counter()
-    missing = []
-    for number in range(cluster.shard_count):
+    """The sums over all shards, asked one after the other."""
+
+    def asked(number: int) -> Sums | None:
         try:
-            sums.update(dict(cluster.shard(number).run(_SQL["balance"], {"tenant": tenant})))
-        except NodeDown:
-            missing.append(number)
-    return Ledger(
-        events={event: sums.get(event.value, 0) for event in Event},
-        open=sums.get("open now", 0),
-        parked=sums.get("parked now", 0),
-        missing=tuple(missing),
-    )
+            return sums(cluster.shard(number), tenant)
+        except Unavailable:
+            return None
+
+    return added({number: asked(number) for number in range(cluster.shard_count)})
 
 
 def note(shard: Shard, tenant: str, event: Event, count: int) -> None:

@@ -1,9 +1,9 @@
 """Batch embed: vectors for texts that will be asked for, and for memories that have none of this model yet."""
 
 from collections.abc import Sequence
-from functools import partial
 from uuid import UUID, uuid5
 
+from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import ProviderRefused
 from memlane.storage import jobs, memories
 from memlane.storage.cluster import Shard
@@ -16,42 +16,47 @@ _TEXTS = UUID("3b1d0a54-9a0e-5c3f-8f0b-6d656d6c616e")
 """The name space of ids of texts that belong to no agent."""
 
 
-def request_texts(lane: Lane, tenant: str, texts: Sequence[str]) -> int:
-    """Ask for the embeddings of texts to be put into the cache; how many jobs that made.
-
-    Raises:
-        Unavailable: some of them could not be asked for; asking again does no harm.
-    """
-    parts: dict[int, dict[str, None]] = {}
-    for text in texts:
-        parts.setdefault(lane.cluster.shard_of_text(tenant, text_hash(text)), {})[text] = None
-    for number, part in parts.items():
-        lane.cluster.on(number, partial(_open_texts, tenant, list(part)))
-        lane.wake(Kind.TEXT_EMBED, number)
-    return sum(map(len, parts.values()))
+def place(lane: Lane, tenant: str, wanted: EmbeddingsRequest) -> dict[int, Sequence[str]]:
+    """On which shards to ask for embeddings, and for which texts there; for no text where memories are meant."""
+    if wanted.agent:
+        return {lane.cluster.shard_of(tenant, wanted.agent): ()}
+    if not wanted.texts:
+        return dict.fromkeys(range(lane.cluster.shard_count), ())
+    parts: dict[int, list[str]] = {}
+    for text in dict.fromkeys(wanted.texts):
+        parts.setdefault(lane.cluster.shard_of_text(tenant, text_hash(text)), []).append(text)
+    return dict(parts)
 
 
-def _open_texts(tenant: str, texts: Sequence[str], shard: Shard) -> None:
-    jobs.open_texts(shard, tenant, [(uuid5(_TEXTS, f"{tenant}:{text}"), text) for text in texts])
+def on_shard(lane: Lane, tenant: str, wanted: EmbeddingsRequest, number: int, texts: Sequence[str]) -> int:
+    """Ask one shard for the embeddings that belong there; how many jobs that made."""
+    return open_texts(lane, number, tenant, texts) if texts else open_missing(lane, number, tenant, wanted.agent)
 
 
-def request_missing(lane: Lane, tenant: str | None, agent: str | None = None) -> int:
-    """Ask for the vectors that stored memories lack: of one agent, a tenant, or all; how many jobs that made.
+def open_texts(lane: Lane, number: int, tenant: str, texts: Sequence[str]) -> int:
+    """Ask for the embeddings of texts to be put into a shard's cache; how many jobs that made."""
+    named = [(uuid5(_TEXTS, f"{tenant}:{text}"), text) for text in texts]
+    lane.cluster.on(number, lambda shard: jobs.open_texts(shard, tenant, named))
+    lane.wake(Kind.TEXT_EMBED, number)
+    return len(named)
 
-    Raises:
-        Unavailable: some of them could not be asked for; asking again does no harm.
-    """
-    if tenant is not None and agent is not None:
-        numbers = [lane.cluster.shard_of(tenant, agent)]
-    else:
-        numbers = list(range(lane.cluster.shard_count))
-    opened = 0
-    for number in numbers:
-        made = lane.cluster.on(number, lambda shard: jobs.open_missing(shard, lane.table, tenant, agent))
-        if made:
-            lane.wake(Kind.EMBED, number)
-        opened += made
+
+def open_missing(lane: Lane, number: int, tenant: str | None, agent: str | None = None) -> int:
+    """Ask for the vectors that memories on a shard lack: of one agent, a tenant, or all; how many jobs that made."""
+    opened = lane.cluster.on(number, lambda shard: jobs.open_missing(shard, lane.table, tenant, agent))
+    if opened:
+        lane.wake(Kind.EMBED, number)
     return opened
+
+
+def request(lane: Lane, tenant: str, wanted: EmbeddingsRequest) -> int:
+    """Ask for embeddings, one shard after the other; how many jobs that made.
+
+    Raises:
+        Unavailable: some of them could not be asked for; asking again does no harm.
+    """
+    parts = place(lane, tenant, wanted)
+    return sum(on_shard(lane, tenant, wanted, number, texts) for number, texts in parts.items())
 
 
 def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:

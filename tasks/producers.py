@@ -84,11 +84,7 @@ def _keep_item(lane: Lane, tenant: str, item: MemoryItem, error: MemlaneError) -
 
 
 def _batch_embed(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
-    wanted = parse(EmbeddingsRequest, asked)
-    if wanted.texts:
-        batch_embed.request_texts(lane, tenant, wanted.texts)
-    else:
-        batch_embed.request_missing(lane, tenant, wanted.agent)
+    batch_embed.request(lane, tenant, parse(EmbeddingsRequest, asked))
 
 
 def _optimize(lane: Lane, tenant: str, asked: Message, _id: str) -> None:

@@ -1,6 +1,6 @@
 """/v1/admin: tenants, keys, and the state of the whole; for the admin key alone."""
 
-from functools import partial
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from memlane import __version__
 from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
-from memlane.errors import NodeDown
+from memlane.errors import Unavailable
+from memlane.gateway import overview
 from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.state import Gateway, gateway_of
+from memlane.gateway.threads import LOOK_S
 from memlane.storage import status, tenants, ticks
 from memlane.tasks import batch_embed, optimize
 
@@ -81,7 +83,7 @@ async def revoke_key(request: Request, prefix: str) -> dict[str, Any]:
 @router.get("/shards", response_model=list[ShardStatus])
 async def list_shards(request: Request) -> Response:
     """Where each shard lives, and what it holds."""
-    return answer(await _shards(gateway_of(request)))
+    return answer(await overview.shards(gateway_of(request)))
 
 
 @router.post("/shards/{number}/optimize", status_code=202)
@@ -96,7 +98,10 @@ async def optimize_shard(request: Request, number: int) -> dict[str, Any]:
 async def embed_missing(request: Request) -> dict[str, Any]:
     """Open jobs for all memories, of all tenants, that have no vector of the current model."""
     gateway = gateway_of(request)
-    return {"jobs": await gateway.threads.on_control(lambda: batch_embed.request_missing(gateway.lane, None))}
+    lane = gateway.lane
+    numbers = range(lane.cluster.shard_count)
+    opened = await gateway.threads.on_all(numbers, lambda number: batch_embed.open_missing(lane, number, None))
+    return {"jobs": sum(opened)}
 
 
 @router.get("/status", response_model=Status)
@@ -105,35 +110,30 @@ async def read_status(request: Request) -> Response:
     gateway = gateway_of(request)
     cluster, threads = gateway.lane.cluster, gateway.threads
     numbers = range(cluster.shard_count)
-    nodes = [await threads.on_node(name, partial(status.node_status, node)) for name, node in cluster.nodes.items()]
-    backlogs = await threads.on_each(numbers, lambda number: status.backlog_of(cluster, number))
-    strays = await threads.on_each(numbers, lambda number: status.strays_of(cluster, number))
+    nodes, shards, backlogs, strays, duties, broker = await asyncio.gather(
+        overview.nodes(gateway),
+        overview.shards(gateway),
+        threads.on_each(numbers, lambda number: status.backlog_of(cluster, number), LOOK_S),
+        threads.on_each(numbers, lambda number: status.strays_of(cluster, number), LOOK_S),
+        _duties(gateway),
+        asyncio.to_thread(gateway.broker),
+    )
     return answer(
         Status(
             version=__version__,
             model=gateway.lane.model.name,
             nodes=nodes,
-            shards=await _shards(gateway),
+            shards=shards,
             jobs=status.summed(found for found in backlogs if isinstance(found, list)),
             strays=[stray for found in strays if isinstance(found, list) for stray in found],
-            duties=await _duties(gateway),
-            broker=await threads.on_control(gateway.broker),
+            duties=duties,
+            broker=broker,
         )
     )
-
-
-async def _shards(gateway: Gateway) -> list[ShardStatus]:
-    cluster = gateway.lane.cluster
-    numbers = range(cluster.shard_count)
-    found = await gateway.threads.on_each(numbers, lambda number: status.shard_status(cluster, number))
-    return [
-        one if isinstance(one, ShardStatus) else ShardStatus(number, cluster.node_of(number) or "unknown", False)
-        for number, one in zip(numbers, found, strict=True)
-    ]
 
 
 async def _duties(gateway: Gateway) -> list[Any]:
     try:
         return list(await gateway.threads.on_control(lambda: ticks.last(gateway.lane.cluster.control)))
-    except NodeDown:
+    except Unavailable:
         return []

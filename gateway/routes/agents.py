@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from memlane.contract import Ledger
 from memlane.contract.text import Name
-from memlane.errors import NotFound
+from memlane.errors import NotFound, Unavailable
 from memlane.gateway.auth import principal, tenant
 from memlane.gateway.bodies import answer
 from memlane.gateway.state import gateway_of
@@ -46,5 +46,8 @@ async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[st
 async def read_ledger(request: Request, asking: Annotated[Principal, Depends(principal)]) -> Response:
     """The sums of a tenant, or of all for the admin: accepted = stored + dropped + parked + open."""
     gateway = gateway_of(request)
-    found = await gateway.threads.on_control(lambda: ledger.balance(gateway.lane.cluster, asking.tenant))
-    return answer(found)
+    cluster = gateway.lane.cluster
+    numbers = range(cluster.shard_count)
+    found = await gateway.threads.on_each(numbers, lambda number: ledger.sums(cluster.shard(number), asking.tenant))
+    answers = (None if isinstance(one, Unavailable) else one for one in found)
+    return answer(ledger.added(dict(zip(numbers, answers, strict=True))))

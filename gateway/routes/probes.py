@@ -1,7 +1,5 @@
 """/healthz, /readyz, /metrics: for those who watch the process; they need no key."""
 
-import asyncio
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -9,7 +7,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from memlane.gateway import overview
 from memlane.gateway.state import Gateway, gateway_of
+from memlane.gateway.threads import LOOK_S
 from memlane.storage import status
 
 router = APIRouter(tags=["probes"])
@@ -28,9 +28,7 @@ async def healthz() -> dict[str, Any]:
 async def readyz(request: Request) -> JSONResponse:
     """Whether requests would be served: 200 if at least one node answers, and which do not."""
     gateway = gateway_of(request)
-    nodes = gateway.lane.cluster.nodes
-    asked = (gateway.threads.on_node(name, partial(status.node_status, node)) for name, node in nodes.items())
-    found = await asyncio.gather(*asked)
+    found = await overview.nodes(gateway)
     down = [node.name for node in found if not node.up]
     ready = len(down) < len(found)
     return JSONResponse({"ready": ready, "nodes_down": down}, 200 if ready else 503)
@@ -50,5 +48,5 @@ async def _refresh(gateway: Gateway) -> None:
     gateway.metrics.backlog_at = monotonic()
     cluster = gateway.lane.cluster
     numbers = range(cluster.shard_count)
-    found = await gateway.threads.on_each(numbers, lambda number: status.backlog_of(cluster, number))
+    found = await gateway.threads.on_each(numbers, lambda number: status.backlog_of(cluster, number), LOOK_S)
     gateway.metrics.backlog(one if isinstance(one, list) else None for one in found)

@@ -37,8 +37,8 @@ async def embeddings(request: Request, tenant: Tenant) -> dict[str, Any]:
     gateway = gateway_of(request)
     asked = await read(request, EmbeddingsRequest)
     lane = gateway.lane
-    if asked.texts:
-        opened = await gateway.threads.on_control(lambda: batch_embed.request_texts(lane, tenant, asked.texts))
-    else:
-        opened = await gateway.threads.on_control(lambda: batch_embed.request_missing(lane, tenant, asked.agent))
-    return {"jobs": opened}
+    parts = batch_embed.place(lane, tenant, asked)
+    opened = await gateway.threads.on_all(
+        parts, lambda number: batch_embed.on_shard(lane, tenant, asked, number, parts[number])
+    )
+    return {"jobs": sum(opened)}

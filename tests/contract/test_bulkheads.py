@@ -37,12 +37,22 @@ def black_hole() -> Iterator[int]:
         connection.close()
 
 
-def test_a_node_that_hangs_does_not_hold_up_the_others(
-    settings: Settings, lane: Lane, tenant_key: str, black_hole: int
-) -> None:
-    homes = {f"a{n}": lane.cluster.shard(lane.cluster.shard_of("acme", f"a{n}")).node.name for n in range(60)}
+@pytest.fixture
+def hanging(settings: Settings, black_hole: int) -> Settings:
+    """Settings of which the second node hangs."""
     nodes = {**settings.nodes, "node-2": SecretStr(f"postgresql://127.0.0.1:{black_hole}/x")}
-    hanging = settings.model_copy(update={"nodes": nodes})
+    return settings.model_copy(update={"nodes": nodes})
+
+
+@pytest.fixture
+def homes(lane: Lane) -> dict[str, str]:
+    """Agents, and the node that each is on."""
+    return {f"a{n}": lane.cluster.shard(lane.cluster.shard_of("acme", f"a{n}")).node.name for n in range(60)}
+
+
+def test_a_node_that_hangs_does_not_hold_up_the_others(
+    hanging: Settings, homes: dict[str, str], tenant_key: str
+) -> None:
     headers = {"Authorization": f"Bearer {tenant_key}"}
     with serving(hanging) as url, httpx.Client(base_url=url, headers=headers, timeout=30) as client:
 
@@ -60,3 +70,19 @@ def test_a_node_that_hangs_does_not_hold_up_the_others(
     assert {status for status, _ in hung} == {503}
     assert max(took for _, took in living) < 1.5
     assert max(took for _, took in hung) < 15
+
+
+def test_what_tells_of_all_nodes_does_so_while_one_hangs(
+    hanging: Settings, homes: dict[str, str], tenant_key: str, admin_key: str
+) -> None:
+    one_thread = hanging.model_copy(update={"gateway_threads": 1, "gateway_queue": 1})
+    hung = [agent for agent, node in homes.items() if node == "node-2"][:5]
+    tenant, admin = ({"Authorization": f"Bearer {key}"} for key in (tenant_key, admin_key))
+    with serving(one_thread) as url, httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(5) as pool:
+        assert client.get("/v1/ledger", headers=tenant).json()["missing"] != []
+        for agent in hung:
+            pool.submit(client.post, "/v1/memories", headers=tenant, json={"agent": agent, "content": "tea"})
+        assert client.get("/readyz").json() == {"ready": True, "nodes_down": ["node-2"]}
+        status = client.get("/v1/admin/status", headers=admin).json()
+        assert [(node["name"], node["up"]) for node in status["nodes"]] == [("node-1", True), ("node-2", False)]
+        assert {shard["up"] for shard in status["shards"]} == {True, False}

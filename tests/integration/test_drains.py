@@ -11,6 +11,7 @@ import pytest
 from memlane.config.settings import Settings
 from memlane.contract import Event as LedgerEvent
 from memlane.contract import State
+from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import NodeDown, ProviderRefused, Unavailable
 from memlane.storage import ids, jobs, ledger
 from memlane.storage.cluster import Shard
@@ -349,7 +350,7 @@ def test_the_same_text_is_embedded_once(lane: Lane, gate: Gate) -> None:
 def test_texts_asked_for_ahead_are_in_the_cache(lane: Lane, settings: Settings, gate: Gate) -> None:
     from memlane.tasks import batch_embed, embedding
 
-    assert batch_embed.request_texts(lane, "acme", ["one", "two", "one"]) == 2
+    assert batch_embed.request(lane, "acme", EmbeddingsRequest(texts=("one", "two", "one"))) == 2
     drain_all(lane, Kind.TEXT_EMBED)
     assert count_rows(settings, lane.cluster, "embedding_cache") == 2
     gate.asked.clear()
