@@ -75,7 +75,7 @@ def test_a_node_that_hangs_does_not_hold_up_the_others(
 def test_what_tells_of_all_nodes_does_so_while_one_hangs(
     hanging: Settings, homes: dict[str, str], tenant_key: str, admin_key: str
 ) -> None:
-    one_thread = hanging.model_copy(update={"gateway_threads": 1, "gateway_queue": 1})
+    one_thread = hanging.model_copy(update={"gateway_threads": 1, "gateway_queue": 20})
     hung = [agent for agent, node in homes.items() if node == "node-2"][:5]
     tenant, admin = ({"Authorization": f"Bearer {key}"} for key in (tenant_key, admin_key))
     with serving(one_thread) as url, httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(5) as pool:
