@@ -5,7 +5,8 @@ whose shard was down, and wakes a drain for due work that nobody holds. It ignor
 wake-ups: a mark whose message was lost must not hide work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from threading import Thread
 from time import monotonic
 
 import structlog
@@ -25,15 +26,45 @@ Send = Callable[[Kind, int], bool]
 _STRAYS_AT_ONCE = 100
 
 
-def sweep(lane: Lane, send: Send) -> None:
-    """Sweep all shards; one that does not answer is left for the next time."""
-    begun = monotonic()
-    for number in range(lane.cluster.shard_count):
-        try:
-            lane.cluster.on(number, lambda shard: sweep_shard(lane, shard, send))
-        except MemlaneError as error:
-            log.warning("sweep.shard_skipped", shard=number, why=str(error))
-    log.debug("sweep.done", ms=round((monotonic() - begun) * 1000))
+class Sweep:
+    """Sweeps all shards, those of each node in a thread of their own; one that does not answer waits for next time.
+
+    Args:
+        lane: this process's.
+        send: how drains are woken.
+        patience_s: how long a node is waited for; if it hangs, the others are swept all the same.
+    """
+
+    def __init__(self, lane: Lane, send: Send, patience_s: float = 20.0) -> None:
+        self._lane = lane
+        self._send = send
+        self._patience_s = patience_s
+        self._under_way: dict[str, Thread] = {}
+
+    def __call__(self) -> None:
+        """Sweep once; a node that is still being swept is left out."""
+        begun = monotonic()
+        shards: dict[str, list[int]] = {}
+        for number in range(self._lane.cluster.shard_count):
+            shards.setdefault(self._lane.cluster.node_of(number) or "", []).append(number)
+        for node, numbers in shards.items():
+            if node in self._under_way and self._under_way[node].is_alive():
+                log.warning("sweep.node_hangs", node=node)
+                continue
+            self._under_way[node] = Thread(target=self._sweep_all, args=(numbers,), name=f"sweep {node}", daemon=True)
+            self._under_way[node].start()
+        for node in shards:
+            self._under_way[node].join(max(0.0, begun + self._patience_s - monotonic()))
+        log.debug("sweep.done", ms=round((monotonic() - begun) * 1000))
+
+    def _sweep_all(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            try:
+                self._lane.cluster.on(number, lambda shard: sweep_shard(self._lane, shard, self._send))
+            except MemlaneError as error:
+                log.warning("sweep.shard_skipped", shard=number, why=str(error))
+            except Exception:  # the other shards have to be swept all the same
+                log.exception("sweep.shard_failed", shard=number)
 
 
 def sweep_shard(lane: Lane, shard: Shard, send: Send) -> None:
@@ -51,11 +82,12 @@ def sweep_shard(lane: Lane, shard: Shard, send: Send) -> None:
 
 def _forward_strays(lane: Lane, shard: Shard) -> None:
     """Send messages on whose shard was down when they came; those whose shard still is stay here."""
-    for stray in strays.waiting(shard, _STRAYS_AT_ONCE):
+    for target in strays.targets(shard):
         try:
-            lane.cluster.shard(stray.target).ping()
+            lane.cluster.shard(target).ping()
         except MemlaneError:
             continue
-        producers.deliver(lane, stray.task, stray.payload, str(stray.id))
-        strays.drop(shard, stray.id)
-        log.info("stray.sent_on", task=stray.task, tenant=stray.tenant, shard=stray.target)
+        for stray in strays.waiting(shard, target, _STRAYS_AT_ONCE):
+            producers.deliver(lane, stray.task, stray.payload, str(stray.id))
+            strays.drop(shard, stray.id)
+            log.info("stray.sent_on", task=stray.task, tenant=stray.tenant, shard=target)

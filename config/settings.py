@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     """Who makes the vectors."""
     openai_base_url: str | None = None
     """An OpenAI-compatible endpoint; OpenAI's own unless set."""
-    openai_api_key: SecretStr = SecretStr("none")
-    """The key for that endpoint."""
+    openai_api_key: SecretStr = SecretStr("")
+    """The key for that endpoint; OpenAI's own needs one."""
     openai_model: str = "text-embedding-3-small"
     """The model asked for."""
     openai_dims: Annotated[int, Field(ge=1, le=4000)] = 1536
@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     """Threads, and so connections, of the gateway for each node; a node that hangs holds up only its own."""
     gateway_queue: Count = 64
     """Calls that may wait for a node's threads; more are answered with 503."""
+    question_s: Seconds = 5.0
+    """How long a recall waits for its question's vector before it goes by words alone."""
     max_body_bytes: Count = BODY_BYTES
     """Largest request body."""
     key_cache_s: Seconds = 10.0

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
-from memlane.config.settings import EmbedderName, load_settings
+from memlane.config.settings import load_settings
 from memlane.embedded.folder import Folder, Shape, StackState
 from memlane.embedded.logview import LogView
 from memlane.embedded.ports import in_use
 from memlane.embedded.stack import Stack, plan
 from memlane.embedded.supervisor import Report, Supervisor
 from memlane.errors import Misconfigured
-from memlane.tasks.embedders.minilm import find_weights
+from memlane.tasks.embedders import check_embedder
 
 __all__ = ["LogView", "running", "start_detached", "stop_detached"]
 
@@ -66,10 +66,11 @@ def running(
     """
     folder.prepare()
     with folder.locked():
+        folder.drop_state()  # of one that was killed
         shape = shape_for(folder, asked)
         if port and in_use(port):
             raise Misconfigured(f"port {port} is in use: choose another with --port, or 0 for any that is free")
-        _check_embedder(shape)
+        check_embedder(load_settings(embedder=shape.embedder))
         stack = plan(folder, shape, port)
         supervisor = Supervisor(stack, report)
         supervisor.handle_signals()
@@ -80,13 +81,6 @@ def running(
         finally:
             report("stopping")
             supervisor.stop()
-
-
-def _check_embedder(shape: Shape) -> None:
-    """Find out before anything is started whether the model is there."""
-    settings = load_settings(embedder=shape.embedder)
-    if settings.embedder is EmbedderName.MINILM:
-        find_weights(settings)
 
 
 def start_detached(folder: Folder, arguments: list[str], told: Mapping[str, str] | None = None) -> StackState:

@@ -189,8 +189,7 @@ class Supervisor:
                     tenants.authenticate(control, key)
                 except Unauthorized:
                     tenants.create_key(control, tenant, "made by memlane up", key)
-            if migrated.new_model:
-                opened = sum(batch_embed.open_missing(lane, number, None) for number in range(lane.cluster.shard_count))
+            if migrated.lacking and (opened := batch_embed.backfill(lane)):
                 self._report(f"{opened} memories get vectors of model {lane.model.name}")
         finally:
             lane.close()

@@ -13,6 +13,7 @@ from memlane.errors import MemlaneError
 from memlane.gateway import problems
 from memlane.gateway.auth import Keys
 from memlane.gateway.metrics import Measured, Metrics
+from memlane.gateway.questions import Questions
 from memlane.gateway.routes import admin, agents, memories, probes, recall, receipts
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
                 await tally
             await gateway.tally.flush()
             gateway.threads.close()
+            gateway.questions.close()
             gateway.lane.close()
 
     app = FastAPI(
@@ -73,6 +75,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         settings=settings,
         lane=lane,
         threads=threads,
+        questions=Questions(lane, threads, settings),
         keys=Keys(lane.cluster.control, threads, settings.key_cache_s),
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=Tally(lane, threads),

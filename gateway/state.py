@@ -10,6 +10,7 @@ from memlane.config.settings import Settings
 from memlane.contract.status import BrokerStatus
 from memlane.gateway.auth import Keys
 from memlane.gateway.metrics import Metrics
+from memlane.gateway.questions import Questions
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
 from memlane.gateway.waiters import Waiters
@@ -23,6 +24,7 @@ class Gateway:
     settings: Settings
     lane: Lane
     threads: NodeThreads
+    questions: Questions
     keys: Keys
     waiters: Waiters
     tally: Tally

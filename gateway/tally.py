@@ -37,7 +37,8 @@ class Tally:
 
     def rejected(self, tenant: str, count: int) -> None:
         """Items of a tenant were refused."""
-        self._rejected[tenant] += count
+        if count:
+            self._rejected[tenant] += count
 
     async def run(self) -> None:
         """Write what was counted, for ever."""

@@ -1,4 +1,4 @@
-"""Threads at the door: storage is synchronous, and each node has threads of its own.
+"""Threads at the door: storage and providers are synchronous, and each server has threads of its own.
 
 So a node that hangs fills its own threads and queue, after which its calls are refused at once, and
 the other nodes' callers do not notice. No call is waited for longer than its statement may take.
@@ -7,10 +7,12 @@ the other nodes' callers do not notice. No call is waited for longer than its st
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from time import monotonic
+from typing import Any, TypeVar
 
 from memlane.config.settings import Settings
-from memlane.errors import NodeDown, Unavailable
+from memlane.errors import MemlaneError, NodeDown, Unavailable
 from memlane.storage.cluster import Cluster
 from memlane.storage.nodes import Node
 
@@ -20,22 +22,67 @@ LOOK_S = 3.0
 """How long those who ask how things are wait for each answer; what takes longer is as good as down."""
 
 
-class NodeThreads:
-    """A bounded pool of threads for each node."""
+class Threads:
+    """Threads for calls to one server, with a bounded queue before them.
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self._cluster = cluster
-        self._limit = settings.gateway_threads + settings.gateway_queue
-        self._patience_s = settings.statement_timeout_s + settings.pool_wait_s
-        self._busy = dict.fromkeys(cluster.nodes, 0)
-        self._pools = {
-            name: ThreadPoolExecutor(settings.gateway_threads, thread_name_prefix=name) for name in cluster.nodes
-        }
+    Args:
+        server: what errors name.
+        threads: how many calls go on at once.
+        queue: how many more may wait.
+        patience_s: how long a call is waited for.
+    """
+
+    def __init__(self, server: str, threads: int, queue: int, patience_s: float) -> None:
+        self._server = server
+        self._limit = threads + queue
+        self._patience_s = patience_s
+        self._busy = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=server)
 
     def close(self) -> None:
         """Let go of the threads; a call that hangs does not hold us up."""
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, work: Callable[[], T], patience_s: float | None = None) -> T:
+        """Run a call in one of the threads.
+
+        Raises:
+            NodeDown: it took too long; whether it was done is not known.
+            Unavailable: too many wait already.
+        """
+        if self._busy >= self._limit:
+            raise Unavailable(f"too many calls wait for {self._server}", 1.0)
+        self._busy += 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future.add_done_callback(self._done)
+        try:
+            async with asyncio.timeout(patience_s or self._patience_s):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            # A server that is stopped, not gone, keeps its thread.
+            raise NodeDown(f"{self._server} does not answer") from None
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        self._busy -= 1
+        if not future.cancelled():
+            future.exception()  # whoever asked may be gone
+
+
+class NodeThreads:
+    """Threads for each node."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster = cluster
+        patience_s = settings.statement_timeout_s + settings.pool_wait_s
+        sizes = settings.gateway_threads, settings.gateway_queue
+        self._nodes = {name: Threads(f"node {name}", *sizes, patience_s) for name in cluster.nodes}
+        self._map = Threads("the shard map", 1, 0, LOOK_S)
+        self._look_again_at = 0.0
+
+    def close(self) -> None:
+        """Let go of all threads."""
+        for threads in (*self._nodes.values(), self._map):
+            threads.close()
 
     async def on_control(self, work: Callable[[], T]) -> T:
         """Run work that asks the control schema.
@@ -43,14 +90,14 @@ class NodeThreads:
         Raises:
             Unavailable: too many wait for that node already.
         """
-        return await self._run(self._cluster.control.name, work)
+        return await self._nodes[self._cluster.control.name].run(work)
 
     async def on_nodes(self, work: Callable[[Node], T]) -> dict[str, T | Unavailable]:
         """Run work on all nodes side by side; a refusal stands in the place of its result."""
 
         async def caught(node: Node) -> T | Unavailable:
             try:
-                return await self._run(node.name, lambda: work(node), LOOK_S)
+                return await self._nodes[node.name].run(lambda: work(node), LOOK_S)
             except Unavailable as error:
                 return error
 
@@ -63,10 +110,10 @@ class NodeThreads:
         Raises:
             Unavailable: too many wait for its node already.
         """
-        node = self._cluster.node_of(shard)
+        node = self._cluster.node_of(shard) or await self._found_again(shard)
         if node is None:
             raise NodeDown(f"shard {shard} is on a node that does not answer")
-        return await self._run(node, work, patience_s)
+        return await self._nodes[node].run(work, patience_s)
 
     async def on_each(
         self, shards: Iterable[int], work: Callable[[int], T], patience_s: float | None = None
@@ -93,18 +140,10 @@ class NodeThreads:
         except Unavailable as error:
             return error
 
-    async def _run(self, node: str, work: Callable[[], T], patience_s: float | None = None) -> T:
-        if self._busy[node] >= self._limit:
-            raise Unavailable(f"too many calls wait for node {node}", 1.0)
-        self._busy[node] += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pools[node], work)
-        future.add_done_callback(lambda _: self._done(node))
-        try:
-            async with asyncio.timeout(patience_s or self._patience_s):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            # A server that is stopped, not gone, keeps its thread; whether it did the work is not known.
-            raise NodeDown(f"node {node} does not answer") from None
-
-    def _done(self, node: str) -> None:
-        self._busy[node] -= 1
+    async def _found_again(self, shard: int) -> str | None:
+        """The node of a shard that was on none when the map was read; we look once a second."""
+        if monotonic() >= self._look_again_at:
+            self._look_again_at = monotonic() + 1.0
+            with suppress(MemlaneError):
+                await self._map.run(self._cluster.refresh)
+        return self._cluster.node_of(shard)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from memlane.errors import MemlaneError, NodeDown, NotMigrated, ServerError, ShardMoved, Unavailable
+from memlane.errors import MemlaneError, Misconfigured, NodeDown, NotMigrated, ServerError, ShardMoved, Unavailable
 
 SHARD_MOVED = "ML001"
 """SQLSTATE that the fence raises."""
@@ -17,8 +17,17 @@ SHARD_MOVED = "ML001"
 _BUSY = ("40001", "40P01", "55P03", "57014")
 """Serialisation failure, deadlock, lock not available, statement timeout: nothing was done, try again."""
 
-_DOWN = ("08", "53", "57P", "25006")
-"""Connection lost, resources used up, shutting down, became a standby."""
+_DOWN = ("08", "53", "57P", "58", "25006")
+"""Connection lost, resources used up, shutting down, trouble with its disk, became a standby."""
+
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, TooManyRequests)
+"""What is raised without an SQLSTATE where there is no connection."""
+
+_REFUSED = {
+    "42704": "a name in the settings, like that of the text search, is unknown there",
+    "42501": "a right is missing",
+}
+"""What an operator has to set right."""
 
 _MISSING = ("3F000", "42P01", "42883", "42703")
 """No such schema, table, function, column."""
@@ -26,17 +35,17 @@ _MISSING = ("3F000", "42P01", "42883", "42703")
 
 def translate(error: Exception, node: str) -> MemlaneError:
     """Our error for a driver's error on this node."""
-    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
-        return NodeDown(f"node {node} does not answer")
     code = getattr(error, "sqlstate", None) or ""
     if code == SHARD_MOVED:
         return ShardMoved(f"a shard is no longer on node {node}")
+    if code.startswith(_DOWN) or (isinstance(error, _LOST) and not code):
+        return NodeDown(f"node {node} does not answer (SQLSTATE {code or 'none'})")
     if code in _BUSY:
         return Unavailable(f"node {node} is busy (SQLSTATE {code})")
     if code in _MISSING:
         return NotMigrated(f"node {node} lacks a part of the schema (SQLSTATE {code}): run `memlane migrate`")
-    if code.startswith(_DOWN) or (isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not code):
-        return NodeDown(f"node {node} does not answer (SQLSTATE {code or 'none'})")
+    if code in _REFUSED:
+        return Misconfigured(f"node {node} refused a statement: {_REFUSED[code]} (SQLSTATE {code})")
     return ServerError(f"node {node} refused a statement (SQLSTATE {code or 'none'}, {type(error).__name__})")
 
 

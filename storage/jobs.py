@@ -10,11 +10,18 @@ from uuid import UUID, uuid4, uuid5
 
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
+from memlane.storage.nodes import UNHURRIED
 
 _SQL = queries.load("jobs")
 
 _ONCE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
 """The name space of ids of jobs of which an agent has at most one open."""
+
+SLICE = 5000
+"""How many memories are looked at in one transaction for a missing vector."""
+
+_LAST = 2**63 - 1
+"""No agent has a larger number."""
 
 
 class Kind(StrEnum):
@@ -45,11 +52,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Jobs of one kind that are leased to us until the lease runs out."""
+    """Jobs of one kind that are leased to us until the lease runs out; `last` is where the next claim goes on."""
 
     token: UUID
     kind: Kind
     jobs: Sequence[Job]
+    last: str = ""
 
     @property
     def numbers(self) -> list[int]:
@@ -131,7 +139,9 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
         # The outcome may be unknown; if it was a claim after all, nobody would work on it until it expired.
         release_quietly(shard, token)
         raise
-    return Claim(token, kind, sorted((Job(*row) for row in rows), key=lambda job: job.number)) if rows else None
+    if not rows:
+        return None
+    return Claim(token, kind, sorted((Job(*row[:-1]) for row in rows), key=lambda job: job.number), rows[0][-1])
 
 
 def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
@@ -214,20 +224,29 @@ def backlog(shard: Shard) -> list[Backlog]:
     return [Backlog(Kind(kind), *counts) for kind, *counts in shard.run(_SQL["backlog"])]
 
 
-def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> None:
-    """Open jobs for texts that belong to no agent."""
+def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> int:
+    """Open jobs for texts that belong to no agent, unless they are open already; how many were opened."""
     params = {"tenant": tenant, "ids": [id_ for id_, _ in texts], "contents": [text for _, text in texts]}
-    shard.write(_SQL["open_texts"], params)
+    return len(shard.write(_SQL["open_texts"], params))
 
 
-def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: str | None) -> int:
-    """Open embed jobs for memories without a vector of a model, of a tenant, an agent, or all; how many."""
-    rows = shard.write(_SQL["open_missing"], {"tenant": tenant, "agent": agent}, vectors=vectors)
-    return int(rows[0][0])
+def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: int | None) -> int:
+    """Open embed jobs for memories without a vector of a model, of a tenant, an agent, or all; how many.
+
+    It goes in slices, each a transaction, so that a large shard is no long statement.
+    """
+    opened, place = 0, (0 if agent is None else agent, -1)
+    last_agent = _LAST if agent is None else agent
+    while True:
+        params = {"agent": place[0], "number": place[1], "last_agent": last_agent, "tenant": tenant, "limit": SLICE}
+        rows = shard.write(_SQL["open_missing"], params, vectors=vectors)
+        if not rows:
+            return opened
+        opened, place = opened + rows[0][2], rows[0][:2]
 
 
 def open_once(shard: Shard, kind: Kind, tenant: str, agent: int | None) -> UUID:
-    """Open a forget or optimize job of an agent, or of the whole shard, unless it is open already; its id."""
+    """Open a forget or optimize job of an agent, or of the whole shard, unless one is open that will do; its id."""
     id_ = uuid5(_ONCE, f"{kind}:{shard.number}:{agent}")
     shard.write(_SQL["open_once"], {"kind": kind.value, "tenant": tenant, "agent": agent, "id": id_})
     return id_
@@ -235,4 +254,4 @@ def open_once(shard: Shard, kind: Kind, tenant: str, agent: int | None) -> UUID:
 
 def end_stalled_sessions(shard: Shard, lease_s: float) -> int:
     """End database sessions of the main path that hold a transaction open for longer than a lease; how many."""
-    return int(shard.run(_SQL["stalled"], {"lease_s": lease_s})[0][0])
+    return int(shard.run(_SQL["stalled"], {"lease_s": lease_s, "unhurried": UNHURRIED})[0][0])

@@ -38,8 +38,9 @@ def store(
 def attach(shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, delay: Delay) -> Done:
     """Finish embed jobs in one transaction: add the vectors at hand, put the jobs without one off."""
     params = {**_arrays(vectors), **delay.params, "token": claim.token}
-    searchable, held = shard.write(_SQL["attach"], params, later=LATER, vectors=table)[0]
-    return Done(searchable=searchable, fenced=not held, refused=searchable < len(claim.jobs))
+    searchable, later, held = shard.write(_SQL["attach"], params, later=LATER, vectors=table)[0]
+    gone = len(claim.jobs) - searchable - later if held else 0
+    return Done(searchable=searchable, dropped=gone, fenced=not held, refused=later > 0 and not searchable)
 
 
 def _arrays(vectors: Mapping[int, Vector]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from memlane.storage.cluster import schema_name
 from memlane.storage.failures import translated
 from memlane.storage.hashing import HASH_VERSION, propose_node
 from memlane.storage.models import Model, table_name
+from memlane.storage.nodes import UNHURRIED
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +54,10 @@ def migrations(kind: str) -> list[Migration]:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What a migration did: "schema: migration" for each file applied, and whether the current model is another now."""
+    """What was applied, as "schema: migration", and whether memories may lack the current model's vectors."""
 
     applied: list[str]
-    new_model: bool
+    lacking: bool
 
 
 def migrate(settings: Settings, model: Model | None = None) -> Migrated:
@@ -75,7 +76,7 @@ def migrate(settings: Settings, model: Model | None = None) -> Migrated:
         _check_extension(control, settings.control)
         applied += _apply(control, "control", "control")
         placed = _placed(control, settings)
-        models, new_model = _register(control, model)
+        models, lacking = _register(control, model)
     for node in sorted(set(placed.values())):
         with _locked(settings, node) as connection:
             _check_extension(connection, node)
@@ -83,7 +84,7 @@ def migrate(settings: Settings, model: Model | None = None) -> Migrated:
                 applied += _migrate_shard(connection, shard, len(placed), models)
     for line in applied:
         log.info("migrated", what=line)
-    return Migrated(applied, new_model)
+    return Migrated(applied, lacking)
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def _locked(settings: Settings, node: str) -> Iterator[Connection]:
             settings.nodes[node].get_secret_value(),
             autocommit=True,
             connect_timeout=settings.connect_timeout_s,
-            application_name="memlane migrate",
+            application_name=UNHURRIED,
         ) as connection,
     ):
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
@@ -149,16 +150,17 @@ def _placed(control: Connection, settings: Settings) -> dict[int, str]:
 
 
 def _register(control: Connection, model: Model | None) -> tuple[list[Model], bool]:
-    """Make a model the current one; all models there are, and whether another was current before."""
-    changed = False
+    """Make a model the current one; all models there are, and whether memories may lack its vectors."""
+    lacking = False
     if model is not None:
         with control.transaction():
             known = {str(row[0]): row[1] for row in control.execute(_MODELS["all"].render())}
             if known.get(model.name, model.dims) != model.dims:
                 raise Misconfigured(f"model {model.name} has {known[model.name]} dimensions here, not {model.dims}")
-            changed = bool(control.execute(_MODELS["retire"].render(), {"model": model.name}).rowcount)
-            control.execute(_MODELS["make_current"].render(), {"model": model.name, "dims": model.dims})
-    return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())], changed
+            control.execute(_MODELS["retire"].render(), {"model": model.name})
+            made = control.execute(_MODELS["make_current"].render(), {"model": model.name, "dims": model.dims})
+            lacking = made.fetchone() != (True,)
+    return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())], lacking
 
 
 def _migrate_shard(connection: Connection, shard: int, shard_count: int, models: list[Model]) -> list[str]:

@@ -4,6 +4,11 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 
+from memlane.storage import queries
+from memlane.storage.nodes import Node
+
+_SQL = queries.load("models")
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -11,6 +16,11 @@ class Model:
 
     name: str
     dims: int
+
+
+def backfilled(control: Node, model: Model) -> None:
+    """Note that jobs were opened for all memories that lacked the current model's vectors."""
+    control.run(_SQL["backfilled"].render(), {"model": model.name})
 
 
 def table_name(model: str) -> str:

@@ -23,6 +23,9 @@ from memlane.storage.halfvec import register_vectors
 Row: TypeAlias = tuple[Any, ...]
 Params: TypeAlias = Mapping[str, Any]
 
+UNHURRIED = "memlane unhurried"
+"""The application name of sessions whose statements may take long, and which the sweep leaves alone."""
+
 _REFUSE_S = 0.5
 """How long calls are refused after a failure, in seconds."""
 

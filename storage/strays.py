@@ -26,7 +26,6 @@ class Stray:
     task: str
     tenant: str
     payload: Mapping[str, Any]
-    target: int
 
 
 def keep(
@@ -62,10 +61,15 @@ def keep(
     raise Unavailable("no shard answers")
 
 
-def waiting(shard: Shard, limit: int) -> Sequence[Stray]:
-    """Messages kept here whose shard was down, oldest first."""
-    rows = shard.run(_SQL["waiting"], {"limit": limit})
-    return [Stray(id_, task, tenant, json.loads(payload), target) for id_, task, tenant, payload, target in rows]
+def targets(shard: Shard) -> list[int]:
+    """The shards that messages kept here wait for."""
+    return [target for (target,) in shard.run(_SQL["targets"])]
+
+
+def waiting(shard: Shard, target: int, limit: int) -> Sequence[Stray]:
+    """Messages kept here that wait for a shard, oldest first."""
+    rows = shard.run(_SQL["waiting"], {"target": target, "limit": limit})
+    return [Stray(id_, task, tenant, json.loads(payload)) for id_, task, tenant, payload in rows]
 
 
 def drop(shard: Shard, id_: UUID) -> None:

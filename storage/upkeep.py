@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
-from memlane.storage.nodes import Row
+from memlane.storage.nodes import UNHURRIED, Row
 
 _SQL = queries.load("upkeep")
 
@@ -95,7 +95,7 @@ def alone(shard: Shard) -> Iterator[bool]:
 def _unhurried(shard: Shard) -> Iterator[Connection[Row]]:
     """A connection whose statements may take long, and that the sweep leaves alone."""
     with shard.node.connection() as connection:
-        connection.execute("SET application_name = 'memlane upkeep'")
+        connection.execute("SELECT set_config('application_name', %s, false)", (UNHURRIED,))
         connection.execute("SET statement_timeout = 0")
         connection.execute("SET lock_timeout = 0")
         try:

@@ -5,12 +5,18 @@ from uuid import UUID, uuid5
 
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import ProviderRefused
-from memlane.storage import jobs, memories
+from memlane.storage import jobs, memories, models
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
-from memlane.storage.jobs import Claim, Delay, Done, Kind
+from memlane.storage.jobs import NO_DELAY, Claim, Delay, Done, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
+
+_LONGEST_S = 60.0
+"""The longest pause before a provider that was down is asked again."""
+
+_SELDOM_S = 3600.0
+"""The longest pause before a text that a provider refused is tried again."""
 
 _TEXTS = UUID("3b1d0a54-9a0e-5c3f-8f0b-6d656d6c616e")
 """The name space of ids of texts that belong to no agent."""
@@ -36,27 +42,33 @@ def on_shard(lane: Lane, tenant: str, wanted: EmbeddingsRequest, number: int, te
 def open_texts(lane: Lane, number: int, tenant: str, texts: Sequence[str]) -> int:
     """Ask for the embeddings of texts to be put into a shard's cache; how many jobs that made."""
     named = [(uuid5(_TEXTS, f"{tenant}:{text}"), text) for text in texts]
-    lane.cluster.on(number, lambda shard: jobs.open_texts(shard, tenant, named))
+    opened = lane.cluster.on(number, lambda shard: jobs.open_texts(shard, tenant, named))
     lane.wake(Kind.TEXT_EMBED, number)
-    return len(named)
+    return opened
 
 
 def open_missing(lane: Lane, number: int, tenant: str | None, agent: str | None = None) -> int:
     """Ask for the vectors that memories on a shard lack: of one agent, a tenant, or all; how many jobs that made."""
-    opened = lane.cluster.on(number, lambda shard: jobs.open_missing(shard, lane.table, tenant, agent))
+
+    def work(shard: Shard) -> int:
+        known = None
+        if tenant is not None and agent is not None:
+            known = lane.numbers.of(shard, tenant, [agent], register=False).get(agent)
+            if known is None:
+                return 0
+        return jobs.open_missing(shard, lane.table, tenant, known)
+
+    opened = lane.cluster.on(number, work)
     if opened:
         lane.wake(Kind.EMBED, number)
     return opened
 
 
-def request(lane: Lane, tenant: str, wanted: EmbeddingsRequest) -> int:
-    """Ask for embeddings, one shard after the other; how many jobs that made.
-
-    Raises:
-        Unavailable: some of them could not be asked for; asking again does no harm.
-    """
-    parts = place(lane, tenant, wanted)
-    return sum(on_shard(lane, tenant, wanted, number, texts) for number, texts in parts.items())
+def backfill(lane: Lane) -> int:
+    """Ask for all vectors of the current model that memories lack, on all shards; how many jobs that made."""
+    opened = sum(open_missing(lane, number, None) for number in range(lane.cluster.shard_count))
+    models.backfilled(lane.cluster.control, lane.model)
+    return opened
 
 
 def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:
@@ -71,8 +83,11 @@ def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish text_embed jobs: the cache has the embeddings now."""
     vectors = embedding.embed(lane, {job.number: (job.tenant, str(job.payload["content"])) for job in claim.jobs})
     held = jobs.settle(shard, claim.token, list(vectors.found), _delay(vectors.refusal))
-    return Done(searchable=len(vectors.found), fenced=not held, refused=len(vectors.found) < len(claim.jobs))
+    return Done(searchable=len(vectors.found), fenced=not held, refused=not vectors.found)
 
 
 def _delay(refusal: ProviderRefused | None) -> Delay:
-    return Delay(refusal.retry_after_s, str(refusal)) if refusal else Delay(1.0, "the memory is not there yet")
+    """When what was refused is tried again; what the provider does not like of a text seldom changes."""
+    if refusal is None:
+        return NO_DELAY
+    return Delay(refusal.retry_after_s, str(refusal), _SELDOM_S if refusal.about_input else _LONGEST_S)

@@ -1,15 +1,21 @@
 """Embedding a batch of texts: the cache first, then one request for the rest, which the cache then keeps."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from memlane.errors import ProviderRefused
-from memlane.storage import embedding_cache
+import structlog
+
+from memlane.errors import ProviderRefused, Unavailable
+from memlane.storage import embedding_cache, memories
+from memlane.storage.cluster import Shard
 from memlane.storage.embedding_cache import Text
 from memlane.storage.halfvec import Vector
 from memlane.storage.hashing import text_hash
+from memlane.storage.jobs import Claim
 from memlane.tasks.lane import Lane
+
+log = structlog.get_logger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -39,3 +45,26 @@ def embed(lane: Lane, texts: Mapping[K, tuple[str, str]], *, keep: bool = True) 
         embedding_cache.keep(lane.cluster, lane.model.name, fresh)
     every = {**known, **fresh}
     return Vectors({key: every[text] for key, text in named.items() if text in every}, answer.refusal)
+
+
+def let_go(lane: Lane, shard: Shard, claim: Claim, texts: Mapping[int, tuple[str, str]]) -> None:
+    """Drop from the cache the texts of a claim that were forgotten while they were worked on.
+
+    Args:
+        lane: this process's.
+        shard: where the claim was.
+        claim: it is finished.
+        texts: tenant and text by the memory's number.
+    """
+    stored = memories.texts(shard, claim)
+    for number, (tenant, text) in texts.items():
+        if number not in stored:
+            drop(lane, tenant, [text_hash(text)])
+
+
+def drop(lane: Lane, tenant: str, hashes: Sequence[bytes]) -> None:
+    """Drop a tenant's texts from the cache; what cannot be reached stays."""
+    try:
+        embedding_cache.drop(lane.cluster, tenant, hashes)
+    except Unavailable as error:
+        log.warning("cache.not_dropped", tenant=tenant, why=str(error))

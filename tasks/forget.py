@@ -2,15 +2,11 @@
 
 from uuid import UUID
 
-import structlog
-
-from memlane.errors import Unavailable
-from memlane.storage import agents, embedding_cache, forget, ids, jobs
+from memlane.storage import agents, forget, ids, jobs
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Claim, Done, Kind
+from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
-
-log = structlog.get_logger(__name__)
 
 
 def forget_memory(lane: Lane, tenant: str, agent: str, id_: UUID) -> bool:
@@ -25,7 +21,7 @@ def forget_memory(lane: Lane, tenant: str, agent: str, id_: UUID) -> bool:
         if number is None or not ids.states(shard, [(number, id_)]):
             return False
         gone = forget.forget_memory(shard, tenant, number, id_)
-        _drop_from_cache(lane, tenant, gone.hashes)
+        embedding.drop(lane, tenant, gone.hashes)
         return True
 
     return lane.cluster.on(lane.cluster.shard_of(tenant, agent), work)
@@ -60,13 +56,6 @@ def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
             continue
         while (gone := forget.remove_slice(shard, job.tenant, job.agent)).memories:
             removed += gone.memories
-            _drop_from_cache(lane, job.tenant, gone.hashes)
+            embedding.drop(lane, job.tenant, gone.hashes)
     held = jobs.settle(shard, claim.token, claim.numbers)
     return Done(removed=removed, fenced=not held)
-
-
-def _drop_from_cache(lane: Lane, tenant: str, hashes: tuple[bytes, ...]) -> None:
-    try:
-        embedding_cache.drop(lane.cluster, tenant, hashes)
-    except Unavailable as error:
-        log.warning("cache.not_dropped", tenant=tenant, why=str(error))

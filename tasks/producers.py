@@ -84,7 +84,14 @@ def _keep_item(lane: Lane, tenant: str, item: MemoryItem, error: MemlaneError) -
 
 
 def _batch_embed(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
-    batch_embed.request(lane, tenant, parse(EmbeddingsRequest, asked))
+    wanted = parse(EmbeddingsRequest, asked)
+    for number, texts in batch_embed.place(lane, tenant, wanted).items():
+        try:
+            batch_embed.on_shard(lane, tenant, wanted, number, texts)
+        except Unavailable as error:
+            message = {"tenant": tenant, **wanted.model_dump(mode="json", exclude_defaults=True)}
+            message |= {"texts": list(texts)} if texts else {}
+            strays.keep(lane.cluster, "memory.batch_embed", tenant, str(error), message, number)
 
 
 def _optimize(lane: Lane, tenant: str, asked: Message, _id: str) -> None:

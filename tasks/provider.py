@@ -13,6 +13,9 @@ from memlane.tasks.embedders import Embedder
 
 log = structlog.get_logger(__name__)
 
+_BAD_IN_A_ROW = 3
+"""So many single texts are refused before we believe that the provider refuses all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
@@ -30,9 +33,6 @@ class Provider:
         self._refusal: tuple[float, ProviderRefused] | None = None
         self._lock = Lock()
 
-    def warm(self) -> None:
-        """Nothing to do: a provider that exists has its model loaded."""
-
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed what can be embedded; never raises for what the provider does."""
         if not texts:
@@ -43,19 +43,35 @@ class Provider:
             rows = self._embedder.embed(texts).vectors
             return Embedded(dict(enumerate(rows)), None)
         except ProviderRefused as refusal:
-            if refusal.about_input:
-                return self._without_the_bad_ones(texts, refusal)
-            self._wait(refusal)
+            if refusal.about_input and len(texts) > 1:
+                return self._without_the_bad_ones(texts)
+            if not refusal.about_input:
+                self._wait(refusal)
             return Embedded({}, refusal)
 
-    def _without_the_bad_ones(self, texts: Sequence[str], refusal: ProviderRefused) -> Embedded:
-        """One text spoils the batch: halve it until the good ones have gone through."""
-        if len(texts) == 1:
-            return Embedded({}, refusal)
-        middle = len(texts) // 2
-        left, right = self.embed(texts[:middle]), self.embed(texts[middle:])
-        vectors = {**left.vectors, **{middle + place: vector for place, vector in right.vectors.items()}}
-        return Embedded(vectors, left.refusal or right.refusal)
+    def _without_the_bad_ones(self, texts: Sequence[str]) -> Embedded:
+        """One text spoils the batch: halve it until the good ones have gone through.
+
+        A provider that refuses one text after the other and takes none means something else.
+        """
+        vectors: dict[int, Vector] = {}
+        last: ProviderRefused | None = None
+        bad = 0
+        parts = [range(len(texts) // 2, len(texts)), range(len(texts) // 2)]
+        while parts:
+            part = parts.pop()
+            try:
+                rows = self._embedder.embed([texts[place] for place in part]).vectors
+                vectors.update(zip(part, rows, strict=True))
+            except ProviderRefused as refusal:
+                last = refusal
+                bad += len(part) == 1
+                if not refusal.about_input or (bad == _BAD_IN_A_ROW and not vectors):
+                    self._wait(refusal)
+                    break
+                if len(part) > 1:
+                    parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+        return Embedded(vectors, last)
 
     def _still_refused(self) -> ProviderRefused | None:
         with self._lock:

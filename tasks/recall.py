@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from time import perf_counter
 
 from memlane.contract import Hit, Memory, Parts, Recalled, RecallRequest
-from memlane.errors import ProviderRefused
+from memlane.errors import MemlaneError
 from memlane.storage import agents, memories, recall
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import Vector
@@ -25,36 +24,34 @@ class Answer:
     Attributes:
         recalled: the hits, and what was missing.
         accesses: agent's number and memory's number of each hit, to 1, for counting.
-        embed_ms: time for the query's vector.
-        search_ms: time for the rest.
     """
 
     recalled: Recalled
     accesses: Mapping[tuple[int, int], int]
-    embed_ms: float
-    search_ms: float
 
 
 def recall_memories(lane: Lane, tenant: str, request: RecallRequest) -> Answer:
-    """The best hits.
+    """The best hits, by the question's vector and by its words.
 
     Raises:
         NodeDown: the agent's node does not answer; an outage is not an empty memory.
     """
-    begun = perf_counter()
-    vector, refusal = query_vector(lane, tenant, request.query)
-    embedded = perf_counter()
+    found = embedding.embed(lane, {"query": (tenant, request.query)}, keep=False)
+    return recall_by(lane, tenant, request, found.found.get("query"), found.refusal)
+
+
+def recall_by(
+    lane: Lane, tenant: str, request: RecallRequest, vector: Vector | None, refusal: MemlaneError | None
+) -> Answer:
+    """The best hits by a vector that was made already; without one by words only, and why.
+
+    Raises:
+        NodeDown: the agent's node does not answer.
+    """
     number = lane.cluster.shard_of(tenant, request.agent)
     hits, accesses = lane.cluster.on(number, lambda shard: search(lane, shard, tenant, request, vector))
     degraded = (f"found by words only: {refusal}",) if refusal else ()
-    times_ms = (embedded - begun) * 1000, (perf_counter() - embedded) * 1000
-    return Answer(Recalled(hits, degraded), accesses, *times_ms)
-
-
-def query_vector(lane: Lane, tenant: str, query: str) -> tuple[Vector | None, ProviderRefused | None]:
-    """The query's vector, or why there is none."""
-    answer = embedding.embed(lane, {"query": (tenant, query)}, keep=False)
-    return answer.found.get("query"), answer.refusal
+    return Answer(Recalled(hits, degraded), accesses)
 
 
 def search(

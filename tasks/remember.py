@@ -3,7 +3,7 @@
 from memlane.contract import spoken
 from memlane.storage import memories
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Claim, Done, Job, Kind
+from memlane.storage.jobs import Claim, Done, Job
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
@@ -17,10 +17,10 @@ def remember(lane: Lane, shard: Shard, claim: Claim) -> Done:
     texts = {job.number: (job.tenant, text_of(job)) for job in claim.jobs}
     vectors = embedding.embed(lane, texts)
     delay_s = vectors.refusal.retry_after_s if vectors.refusal else 0.0
-    stored = memories.store(shard, claim, vectors.found, lane.table, lane.settings.text_search, delay_s)
-    if stored.stored > stored.searchable and not delay_s:
-        lane.wake(Kind.EMBED, shard.number)
-    return stored
+    done = memories.store(shard, claim, vectors.found, lane.table, lane.settings.text_search, delay_s)
+    if not done.fenced and done.stored < len(claim.jobs):
+        embedding.let_go(lane, shard, claim, texts)
+    return done
 
 
 def text_of(job: Job) -> str:

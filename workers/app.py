@@ -10,7 +10,6 @@ from celery.exceptions import Reject
 
 from memlane.beat.analyze import analyze
 from memlane.beat.schedule import schedule
-from memlane.beat.sweep import sweep
 from memlane.config.celery import celery_config
 from memlane.config.settings import Settings
 from memlane.errors import MemlaneError
@@ -56,7 +55,7 @@ def make_worker_app(settings: Settings) -> Celery:
 
 def _duties(life: Lifecycle) -> dict[str, Callable[[], None]]:
     def run_sweep() -> None:
-        sweep(life.process.lane, life.wakeups.send)
+        life.sweep()
 
     def run_analyze() -> None:
         analyze(life.process.lane, life.process.holder)

@@ -66,16 +66,15 @@ class Process:
 def drain(process: Process, task: str, shard: int) -> None:
     """Finish a shard's jobs until there are none or the slice ends; then make room for other shards."""
     process.marks.clear(task, shard)
-    until = monotonic() + process.lane.settings.slice_s
+    slice_s = process.lane.settings.slice_s / len(KINDS_OF[task])
     for kind in KINDS_OF[task]:
         try:
-            more = process.lane.cluster.on(shard, partial(_drain_kind, process, kind, until))
+            more = process.lane.cluster.on(shard, partial(_drain_kind, process, kind, monotonic() + slice_s))
         except (Unavailable, Misconfigured) as error:
             log.warning("drain.refused", kind=kind, shard=shard, why=str(error))
             return
         if more:
             process.lane.wake(kind, shard)
-            return
 
 
 def _drain_kind(process: Process, kind: Kind, until: float, shard: Shard) -> bool:
@@ -96,7 +95,7 @@ def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
     claim = jobs.claim_suspects(shard, kind, terms) or jobs.claim(shard, kind, terms)
     while claim is not None:
         yield claim
-        after = max(job.tenant for job in claim.jobs) if len(claim.jobs) >= terms.limit else ""
+        after = claim.last
         claim = jobs.claim(shard, kind, terms, after)
         if claim is None and after:
             claim = jobs.claim(shard, kind, terms)

@@ -7,9 +7,11 @@ from uuid import uuid4
 
 from celery import Celery, signals
 
+from memlane.beat.sweep import Sweep
 from memlane.config.logging import configure_logging
-from memlane.config.settings import EmbedderName, Settings, WorkerClassName
-from memlane.tasks.embedders.minilm import find_weights
+from memlane.config.settings import Settings, WorkerClassName
+from memlane.errors import MemlaneError
+from memlane.tasks.embedders import check_embedder
 from memlane.tasks.lane import Lane
 from memlane.workers.drains import Process
 from memlane.workers.marks import make_marks
@@ -43,7 +45,7 @@ class Lifecycle:
         self._settings = settings
         self._stop = StopFlag()
         self._process: Process | None = None
-        self._wakeups: Wakeups | None = None
+        self._sweep: Sweep | None = None
 
     @property
     def process(self) -> Process:
@@ -52,10 +54,10 @@ class Lifecycle:
         return self._process
 
     @property
-    def wakeups(self) -> Wakeups:
-        """The way to wake drains, in a child."""
-        assert self._wakeups is not None, "only in a pool child"
-        return self._wakeups
+    def sweep(self) -> Sweep:
+        """The sweep, in a child."""
+        assert self._sweep is not None, "only in a pool child"
+        return self._sweep
 
     def connect(self) -> None:
         """Hook into Celery's signals. They hold weak references unless told otherwise."""
@@ -70,12 +72,13 @@ class Lifecycle:
     def begin(self, **_ignored: object) -> None:
         """A child begins: open its connections, load its model."""
         marks = make_marks(self._settings.marks_url, self._settings.mark_s)
-        self._wakeups = Wakeups(self._app, marks)
-        lane = Lane(self._settings, self._settings.worker_class.value, self._wakeups)
+        wakeups = Wakeups(self._app, marks)
+        lane = Lane(self._settings, self._settings.worker_class.value, wakeups)
         lane.open()
         self._process = Process(lane, marks, _new_holder(), self._stop)
+        self._sweep = Sweep(lane, wakeups.send)
         if self._embeds:
-            lane.provider.warm()
+            _ = lane.provider  # which loads the model
 
     def end(self, **_: object) -> None:
         """A child ends: close its connections."""
@@ -90,9 +93,15 @@ class Lifecycle:
         configure_logging(self._settings)
 
     def _check(self, **_: object) -> None:
-        """Before any child begins: fail once, with one clear line, if the model is not there."""
-        if self._embeds and self._settings.embedder is EmbedderName.MINILM:
-            find_weights(self._settings)
+        """Before any child begins: end with one clear line if the embedder cannot work.
+
+        Celery goes on after any other exception in a signal.
+        """
+        if self._embeds:
+            try:
+                check_embedder(self._settings)
+            except MemlaneError as error:
+                raise SystemExit(f"memlane: {error}") from None
 
     def _ready(self, **_: object) -> None:
         if self._settings.ready_file is not None:

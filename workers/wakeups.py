@@ -63,5 +63,8 @@ class Wakeups:
                     self._more.wait()
                 wanted, self._wanted = list(self._wanted), {}
             for kind, shard in wanted:
-                if self._marks.set(DRAIN_OF[kind], shard):
-                    self.send(kind, shard)
+                try:
+                    if self._marks.set(DRAIN_OF[kind], shard):
+                        self.send(kind, shard)
+                except Exception:  # this thread has to live as long as its process
+                    log.exception("wakeup.failed", kind=kind, shard=shard)

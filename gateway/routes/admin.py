@@ -15,7 +15,7 @@ from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.threads import LOOK_S
-from memlane.storage import status, tenants, ticks
+from memlane.storage import models, status, tenants, ticks
 from memlane.tasks import batch_embed, optimize
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(admin)])
@@ -101,6 +101,7 @@ async def embed_missing(request: Request) -> dict[str, Any]:
     lane = gateway.lane
     numbers = range(lane.cluster.shard_count)
     opened = await gateway.threads.on_all(numbers, lambda number: batch_embed.open_missing(lane, number, None))
+    await gateway.threads.on_control(lambda: models.backfilled(lane.cluster.control, lane.model))
     return {"jobs": sum(opened)}
 
 

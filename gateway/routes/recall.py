@@ -1,5 +1,6 @@
 """/v1/recall and /v1/embeddings: ask, and prepare for being asked."""
 
+from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -11,7 +12,7 @@ from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.state import gateway_of
 from memlane.tasks import batch_embed
-from memlane.tasks.recall import recall_memories
+from memlane.tasks.recall import recall_by
 
 router = APIRouter(tags=["recall"])
 
@@ -23,11 +24,16 @@ async def recall(request: Request, tenant: Tenant) -> Response:
     """The memories that answer a question best, by meaning and by words; an unknown agent has none."""
     gateway = gateway_of(request)
     asked = await read(request, RecallRequest)
-    shard = gateway.lane.cluster.shard_of(tenant, asked.agent)
-    found = await gateway.threads.on_shard(shard, lambda: recall_memories(gateway.lane, tenant, asked))
+    begun = perf_counter()
+    vector, refusal = await gateway.questions.vector(tenant, asked.query)
+    embedded = perf_counter()
+    lane = gateway.lane
+    shard = lane.cluster.shard_of(tenant, asked.agent)
+    found = await gateway.threads.on_shard(shard, lambda: recall_by(lane, tenant, asked, vector, refusal))
     gateway.tally.accessed(shard, found.accesses)
     response = answer(found.recalled)
-    response.headers["Server-Timing"] = f"embed;dur={found.embed_ms:.2f}, search;dur={found.search_ms:.2f}"
+    times_ms = (embedded - begun) * 1000, (perf_counter() - embedded) * 1000
+    response.headers["Server-Timing"] = "embed;dur={:.2f}, search;dur={:.2f}".format(*times_ms)
     return response
 
 

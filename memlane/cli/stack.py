@@ -143,7 +143,7 @@ def migrate(as_json: Json = False) -> None:
     settings = load_settings()
     done = run(settings, model_of(settings))
     text: list[Any] = [*done.applied, "up to date"]
-    if done.new_model:
+    if done.lacking:
         text.append(
             "the current model is another now: `memlane embed --everybody` asks for the vectors that are missing"
         )

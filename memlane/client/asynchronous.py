@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -14,7 +15,7 @@ from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.fields import FilterFields, MemoryFields
 from memlane.client.front import Item, moved, only_one, with_ids
-from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, asked, late, not_there
+from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.retrying import Retries, pause_s
 from memlane.client.synchronous import headers, merged, retryable, unreachable
 from memlane.contract import (
@@ -149,7 +150,9 @@ class AsyncClient:
             left = until - monotonic()
             if left <= 0:
                 raise late(missing, goal, timeout)
-            for found in await self.send(calls.receipts(asked(missing[: limits.BATCH_ITEMS], state, left))):
+            part = missing[: limits.BATCH_ITEMS]
+            answer = await self.send(calls.receipts(asked(part, state, left)))
+            for found in all_of(part, answer):
                 known[found.agent, found.id] = moved(known[found.agent, found.id], found)
         return [self._live(known[r.agent, r.id]) for r in receipts]
 
@@ -173,7 +176,9 @@ class AsyncClient:
             if planned is None:
                 break
             await asyncio.sleep(planned)
-            result = merged(result, again, await self.send(calls.remember([items[index] for index in again])))
+            call = calls.remember([items[index] for index in again])
+            with suppress(Unavailable):  # what was taken in before is reported all the same
+                result = merged(result, again, calls.understand(call, await self._request(call)))
         return result
 
     def _live(self, receipt: Receipt) -> AsyncReceipt:

@@ -10,7 +10,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from memlane.client.fields import FilterFields, MemoryFields
-from memlane.client.receipts import Batch, Goal, LiveReceipt, asked, late, not_there
+from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
     BatchResult,
     Filters,
@@ -132,6 +132,7 @@ class Front(ABC):
         Raises:
             WaitTimeout: some were not in time.
             NeverReached: one was parked or forgotten.
+            NotFound: the server knows nothing of one.
         """
         goal = State(state)
         until = monotonic() + timeout
@@ -140,7 +141,8 @@ class Front(ABC):
             left = until - monotonic()
             if left <= 0:
                 raise late(missing, goal, timeout)
-            for found in self._receipts(asked(missing[: limits.BATCH_ITEMS], state, left)):
+            part = missing[: limits.BATCH_ITEMS]
+            for found in all_of(part, self._receipts(asked(part, state, left))):
                 known[found.agent, found.id] = moved(known[found.agent, found.id], found)
         return [self._live(known[r.agent, r.id]) for r in receipts]
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from memlane.contract import Receipt, Rejection, State, limits
 from memlane.contract.requests import MemoryName, ReceiptsRequest
-from memlane.errors import NeverReached, WaitTimeout
+from memlane.errors import NeverReached, NotFound, WaitTimeout
 
 Goal: TypeAlias = Literal["stored", "searchable"]
 """What can be waited for."""
@@ -103,6 +103,18 @@ def not_there(receipts: Iterable[Receipt], goal: State) -> list[Receipt]:
             why = f": {receipt.error}" if receipt.error else ""
             raise NeverReached(f"memory {receipt.id} of agent {receipt.agent!r} is {receipt.reached}{why}")
     return missing
+
+
+def all_of(wanted: Sequence[Receipt], found: Sequence[Receipt]) -> Sequence[Receipt]:
+    """What was found, if that is all that was asked for.
+
+    Raises:
+        NotFound: the server knows nothing of some.
+    """
+    if unknown := {(r.agent, r.id) for r in wanted} - {(r.agent, r.id) for r in found}:
+        agent, id_ = min(unknown)
+        raise NotFound(f"nothing was accepted under id {id_} of agent {agent!r}")
+    return found
 
 
 def late(missing: Sequence[Receipt], goal: State, timeout_s: float) -> WaitTimeout:

@@ -1,6 +1,7 @@
 """The client over HTTP."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import sleep
 from types import TracebackType
@@ -96,7 +97,9 @@ class Client(Front):
             if planned is None:
                 break
             sleep(planned)
-            result = merged(result, again, self.send(calls.remember([items[index] for index in again])))
+            call = calls.remember([items[index] for index in again])
+            with suppress(Unavailable):  # what was taken in before is reported all the same
+                result = merged(result, again, calls.understand(call, self._request(call)))
         return result
 
     def _recall(self, request: RecallRequest) -> Recalled:

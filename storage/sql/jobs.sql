@@ -1,25 +1,32 @@
 -- name: claim
--- Lease due jobs of a kind, the same share for each tenant that has some, beginning after a tenant.
-WITH RECURSIVE waiting (tenant, place) AS (
-    (SELECT tenant, 1 FROM {shard}.jobs
-     WHERE kind = %(kind)s AND lease IS NULL AND parked_at IS NULL AND tenant > %(after)s
-     ORDER BY tenant LIMIT 1)
+-- Lease due jobs of a kind, the same share for each tenant that has some, beginning after a tenant. A
+-- tenant whose jobs are all put off takes no place. With each job comes the last tenant that was looked
+-- at, unless all were.
+WITH RECURSIVE looked_at (tenant, places) AS (
+    SELECT %(after)s::text, 0
     UNION ALL
-    (SELECT next.tenant, waiting.place + 1
-     FROM waiting CROSS JOIN LATERAL (
-         SELECT tenant FROM {shard}.jobs
-         WHERE kind = %(kind)s AND lease IS NULL AND parked_at IS NULL AND tenant > waiting.tenant
+    (SELECT next.tenant, looked_at.places + next.is_due::int
+     FROM looked_at CROSS JOIN LATERAL (
+         SELECT tenant, EXISTS (
+             SELECT FROM {shard}.jobs j
+             WHERE j.kind = %(kind)s AND j.tenant = n.tenant AND j.lease IS NULL AND j.parked_at IS NULL
+                   AND j.not_before <= now() AND j.deaths = 0) AS is_due
+         FROM {shard}.jobs n
+         WHERE kind = %(kind)s AND lease IS NULL AND parked_at IS NULL AND tenant > looked_at.tenant
          ORDER BY tenant LIMIT 1) AS next
-     WHERE waiting.place < %(limit)s)
+     WHERE looked_at.places < %(limit)s)
+), scan AS (
+    SELECT max(places) AS places, max(tenant) AS last FROM looked_at
 ), picked AS MATERIALIZED (
     SELECT share.number
-    FROM waiting CROSS JOIN LATERAL (
+    FROM looked_at CROSS JOIN LATERAL (
         SELECT number FROM {shard}.jobs
-        WHERE kind = %(kind)s AND tenant = waiting.tenant AND lease IS NULL AND parked_at IS NULL
+        WHERE kind = %(kind)s AND tenant = looked_at.tenant AND lease IS NULL AND parked_at IS NULL
               AND not_before <= now() AND deaths = 0
         ORDER BY not_before, number
-        LIMIT (SELECT ceil(%(limit)s::numeric / max(place)) FROM waiting)
+        LIMIT (SELECT ceil(%(limit)s::numeric / greatest(places, 1)) FROM scan)
         FOR UPDATE SKIP LOCKED) AS share
+    WHERE looked_at.tenant <> %(after)s
 ), lease AS (
     INSERT INTO {shard}.leases (token, kind, holder, expires_at)
     SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s)
@@ -29,7 +36,8 @@ WITH RECURSIVE waiting (tenant, place) AS (
 UPDATE {shard}.jobs SET lease = lease.token
 FROM picked CROSS JOIN lease
 WHERE jobs.number = picked.number
-RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload;
+RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload,
+          (SELECT CASE WHEN places >= %(limit)s THEN last ELSE '' END FROM scan);
 
 -- name: claim_suspects
 -- Lease jobs that a holder died with, fewer the more often: half, a quarter, ..., alone.
@@ -52,7 +60,7 @@ WITH level AS (
 UPDATE {shard}.jobs SET lease = lease.token
 FROM picked CROSS JOIN lease
 WHERE jobs.number = picked.number
-RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload;
+RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload, '';
 
 -- name: renew
 -- Hold a lease for longer; no row means that it is lost.
@@ -151,24 +159,30 @@ SELECT kind,
 FROM {shard}.jobs GROUP BY kind;
 
 -- name: open_texts
--- Open jobs for texts that belong to no agent.
+-- Open jobs for texts that belong to no agent, unless they are open already.
 INSERT INTO {shard}.jobs (number, kind, tenant, id, payload)
 SELECT nextval('{shard}.numbers'), 'text_embed', %(tenant)s, t.id, jsonb_build_object('content', t.content)
-FROM unnest(%(ids)s::uuid[], %(contents)s::text[]) AS t(id, content), {shard}.fence(%(epoch)s);
+FROM unnest(%(ids)s::uuid[], %(contents)s::text[]) AS t(id, content), {shard}.fence(%(epoch)s)
+ORDER BY t.id
+ON CONFLICT (id) WHERE kind = 'text_embed' DO NOTHING
+RETURNING 1;
 
 -- name: open_missing
--- Open an embed job for each memory of a tenant, or of one agent, that has no vector of this model.
-WITH missing AS (
-    SELECT m.number, a.tenant, m.agent, m.id
-    FROM {shard}.memories m
-    JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before
-    LEFT JOIN {shard}.{vectors} v ON v.agent = m.agent AND v.memory = m.number
-    WHERE v.memory IS NULL
-      AND (%(tenant)s::text IS NULL OR a.tenant = %(tenant)s)
-      AND (%(agent)s::text IS NULL OR a.agent = %(agent)s)
+-- Open an embed job for each memory of a slice that has no vector of this model; where the slice ended.
+WITH slice AS MATERIALIZED (
+    SELECT agent, number, id FROM {shard}.memories
+    WHERE (agent, number) > (%(agent)s, %(number)s) AND agent <= %(last_agent)s
+    ORDER BY agent, number
+    LIMIT %(limit)s
 ), opened AS (
     INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
-    SELECT number, 'embed', tenant, agent, id, '{}' FROM missing, {shard}.fence(%(epoch)s)
+    SELECT s.number, 'embed', a.tenant, s.agent, s.id, '{}'
+    FROM slice s
+    JOIN {shard}.agents a ON a.number = s.agent AND s.number >= a.forgotten_before
+    CROSS JOIN {shard}.fence(%(epoch)s)
+    WHERE (%(tenant)s::text IS NULL OR a.tenant = %(tenant)s)
+      AND NOT EXISTS (SELECT FROM {shard}.{vectors} v WHERE v.agent = s.agent AND v.memory = s.number)
+    ORDER BY s.number
     ON CONFLICT (number) DO NOTHING
     RETURNING agent, id
 ), waiting AS (
@@ -176,18 +190,21 @@ WITH missing AS (
     FROM opened
     WHERE ids.agent = opened.agent AND ids.id = opened.id AND ids.state = 'searchable'
 )
-SELECT count(*) FROM opened;
+SELECT agent, number, (SELECT count(*) FROM opened) FROM slice ORDER BY agent DESC, number DESC LIMIT 1;
 
 -- name: open_once
--- Open a forget or optimize job unless the same one is open already.
-INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
+-- Open a forget or optimize job. One that is open already begins anew where it may be past what is asked
+-- for now: a forget job, which somebody may just be finishing, or one that was parked.
+INSERT INTO {shard}.jobs AS j (number, kind, tenant, agent, id, payload)
 SELECT nextval('{shard}.numbers'), %(kind)s, %(tenant)s, %(agent)s, %(id)s, '{}'
 FROM {shard}.fence(%(epoch)s)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
+SET lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL
+WHERE j.kind = 'forget' OR j.parked_at IS NOT NULL;
 
 -- name: stalled
 -- End sessions of the main path that have been inside a transaction for longer than a lease.
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
-  AND application_name LIKE 'memlane %%' AND application_name <> 'memlane upkeep'
+  AND application_name LIKE 'memlane %%' AND application_name <> %(unhurried)s
   AND xact_start < now() - make_interval(secs => %(lease_s)s);

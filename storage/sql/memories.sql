@@ -60,7 +60,8 @@ SELECT count(*) FILTER (WHERE NOT forgotten), count(*) FILTER (WHERE NOT forgott
 FROM finished;
 
 -- name: attach
--- Finish embed jobs: add the vectors to memories that are stored, and give the jobs without one back for later.
+-- Finish embed jobs: add the vectors to memories that are stored, and give the jobs without one back for
+-- later; what was forgotten meanwhile needs none.
 WITH ended AS (
     DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s) WHERE token = %(token)s RETURNING token
 ), held AS (
@@ -68,12 +69,15 @@ WITH ended AS (
 ), vectors AS MATERIALIZED (
     SELECT number, embedding FROM unnest(%(numbers)s::bigint[], %(embeddings)s::halfvec[]) AS v(number, embedding)
 ), gone AS (
-    DELETE FROM {shard}.jobs USING held JOIN vectors ON vectors.number = held.number
+    DELETE FROM {shard}.jobs USING held LEFT JOIN vectors ON vectors.number = held.number
     WHERE jobs.number = held.number
+      AND (vectors.number IS NOT NULL
+           OR NOT EXISTS (SELECT FROM {shard}.memories m WHERE m.agent = jobs.agent AND m.number = jobs.number))
     RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, vectors.embedding
 ), later AS (
     UPDATE {shard}.jobs SET lease = NULL, error = %(error)s, not_before = {later}
-    FROM held WHERE jobs.number = held.number AND jobs.number <> ALL(%(numbers)s::bigint[])
+    FROM held WHERE jobs.number = held.number AND NOT EXISTS (SELECT FROM gone WHERE gone.number = held.number)
+    RETURNING 1
 ), owners AS MATERIALIZED (
     SELECT number, forgotten_before FROM {shard}.agents
     WHERE number IN (SELECT agent FROM gone)
@@ -83,6 +87,7 @@ WITH ended AS (
     SELECT gone.*
     FROM gone JOIN owners ON owners.number = gone.agent AND gone.number >= owners.forgotten_before
     JOIN {shard}.memories m ON m.agent = gone.agent AND m.number = gone.number
+    WHERE gone.embedding IS NOT NULL
 ), searchable AS (
     INSERT INTO {shard}.{vectors} (agent, memory, embedding)
     SELECT agent, number, embedding FROM finished ORDER BY number
@@ -92,7 +97,7 @@ WITH ended AS (
     INSERT INTO {shard}.ledger (tenant, event, count)
     SELECT tenant, 'embedded', count(*) FROM finished GROUP BY tenant
 )
-SELECT (SELECT count(*) FROM finished), (SELECT count(*) FROM ended);
+SELECT (SELECT count(*) FROM finished), (SELECT count(*) FROM later), (SELECT count(*) FROM ended);
 
 -- name: texts
 -- The texts of stored memories, for embedding.

@@ -7,6 +7,11 @@ SELECT model, dims FROM control.models ORDER BY created_at;
 UPDATE control.models SET is_current = false WHERE is_current AND model <> %(model)s;
 
 -- name: make_current
--- Make a model the current one.
-INSERT INTO control.models (model, dims, is_current) VALUES (%(model)s, %(dims)s, true)
-ON CONFLICT (model) DO UPDATE SET is_current = true;
+-- Make a model the current one; whether all memories have been looked through for its vectors since.
+INSERT INTO control.models AS m (model, dims, is_current) VALUES (%(model)s, %(dims)s, true)
+ON CONFLICT (model) DO UPDATE SET is_current = true, backfilled_at = CASE WHEN m.is_current THEN m.backfilled_at END
+RETURNING backfilled_at IS NOT NULL;
+
+-- name: backfilled
+-- All memories have been looked through for vectors of the current model.
+UPDATE control.models SET backfilled_at = now() WHERE is_current AND model = %(model)s;

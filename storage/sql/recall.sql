@@ -25,13 +25,13 @@ WHERE v.agent = %(agent)s AND v.memory >= %(forgotten_before)s AND {holds};
 -- A part of other queries: the nearest by a promoted agent's index, and the newer rows compared exactly.
 (SELECT memory AS number, -(embedding <#> %(vector)s) AS similarity
  FROM {shard}.{vectors}
- WHERE agent = {agent} AND number <= {upto}
+ WHERE agent = {agent} AND number <= {upto} AND memory >= %(forgotten_before)s
  ORDER BY embedding <#> %(vector)s
  LIMIT %(candidates)s)
 UNION ALL
 (SELECT memory, -(embedding <#> %(vector)s)
  FROM {shard}.{vectors}
- WHERE agent = {agent} AND number > {upto});
+ WHERE agent = {agent} AND number > {upto} AND memory >= %(forgotten_before)s);
 
 -- name: prepare_index_scan
 -- Settings for one transaction: the order comes from the index, which looks at more of its graph than by

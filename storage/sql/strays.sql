@@ -4,10 +4,14 @@ INSERT INTO {shard}.strays (id, task, tenant, reason, payload, target)
 SELECT %(id)s, %(task)s, %(tenant)s, %(reason)s, %(payload)s, %(target)s FROM {shard}.fence(%(epoch)s)
 ON CONFLICT DO NOTHING;
 
+-- name: targets
+-- The shards that messages wait for.
+SELECT DISTINCT target FROM {shard}.strays WHERE target IS NOT NULL ORDER BY target;
+
 -- name: waiting
--- Messages whose shard was down when they came, oldest first.
-SELECT id, task, tenant, payload, target FROM {shard}.strays
-WHERE target IS NOT NULL ORDER BY received_at LIMIT %(limit)s;
+-- Messages that wait for a shard, oldest first.
+SELECT id, task, tenant, payload FROM {shard}.strays
+WHERE target = %(target)s ORDER BY received_at LIMIT %(limit)s;
 
 -- name: drop
 -- A message has reached its shard.

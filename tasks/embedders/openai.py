@@ -27,7 +27,7 @@ class OpenAIEmbedder:
         self._texts, self._chars = settings.embed_texts, settings.embed_chars
         self._extra: dict[str, Any] = {"dimensions": settings.openai_dims} if settings.openai_send_dims else {}
         self._client = openai.OpenAI(
-            api_key=settings.openai_api_key.get_secret_value(),
+            api_key=settings.openai_api_key.get_secret_value() or "none",  # else the SDK looks for one by itself
             base_url=settings.openai_base_url,
             timeout=settings.embed_timeout_s,
             max_retries=0,

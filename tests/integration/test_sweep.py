@@ -2,12 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from time import sleep
 
 from memlane.beat import analyze as analyze_duty
 from memlane.beat.schedule import schedule
-from memlane.beat.sweep import sweep
-from memlane.config.celery import ROUTES
+from memlane.beat.sweep import Sweep
+from memlane.config.celery import ROUTES, WORKER_CLASSES
 from memlane.config.settings import Settings
 from memlane.storage import jobs, strays, ticks
 from memlane.storage.cluster import Shard
@@ -30,7 +31,7 @@ class Sender:
 def test_work_that_nobody_does_wakes_somebody(lane: Lane, shard: Shard) -> None:
     accepted(lane, item())
     sender = Sender()
-    sweep(lane, sender)
+    Sweep(lane, sender)()
     assert sender.sent == [(Kind.REMEMBER, shard.number)]
 
 
@@ -39,7 +40,7 @@ def test_work_that_somebody_does_wakes_nobody(lane: Lane, shard: Shard) -> None:
     assert jobs.claim(shard, Kind.REMEMBER, Terms("somebody", 30.0, 10))
     accepted(lane, item("more"))
     sender = Sender()
-    sweep(lane, sender)
+    Sweep(lane, sender)()
     assert sender.sent == []
 
 
@@ -48,7 +49,7 @@ def test_what_a_dead_holder_left_is_taken_up_again(lane: Lane, settings: Setting
     assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 10))
     sleep(0.02)
     sender = Sender()
-    sweep(lane, sender)
+    Sweep(lane, sender)()
     assert sender.sent == [(Kind.REMEMBER, shard.number)]
     assert count_rows(settings, lane.cluster, "leases") == 0
 
@@ -59,7 +60,7 @@ def test_a_holder_on_a_node_that_was_restarted_did_not_die(lane: Lane, settings:
     with sql(settings, shard.node.name) as connection:
         connection.execute(f"UPDATE {shard.schema}.leases SET created_at = '2000-01-01'".encode())
     sleep(0.02)
-    sweep(lane, Sender())
+    Sweep(lane, Sender())()
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1
 
 
@@ -68,7 +69,7 @@ def test_two_sweeps_at_once(lane: Lane, settings: Settings, shard: Shard) -> Non
     assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 50))
     sleep(0.02)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: sweep(lane, Sender()), range(4)))
+        list(pool.map(lambda _: Sweep(lane, Sender())(), range(4)))
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 1 AND lease IS NULL") == 50
 
 
@@ -80,7 +81,7 @@ def test_a_session_that_stalls_in_a_transaction_is_ended(lane: Lane, settings: S
         with connection.transaction():
             connection.execute(f"SELECT * FROM {shard.schema}.jobs FOR UPDATE".encode())
             sleep(0.2)
-            sweep(lane, Sender())
+            Sweep(lane, Sender())()
             sleep(0.1)
             try:
                 connection.execute("SELECT 1")
@@ -94,14 +95,14 @@ def test_a_shard_that_is_down_does_not_hold_the_others_up(lane: Lane) -> None:
     accepted(lane, *(item(agent=f"agent-{n}") for n in range(20)))
     lane.cluster.nodes["node-2"].close()
     sender = Sender()
-    sweep(lane, sender)
+    Sweep(lane, sender)()
     assert {lane.cluster.shard(number).node.name for _, number in sender.sent} == {"node-1"}
 
 
 def test_strays_are_sent_on_when_their_shard_is_back(lane: Lane, settings: Settings, shard: Shard) -> None:
     message = {"tenant": "acme", "agent": "ada", "content": "tea", "key": "k"}
     strays.keep(lane.cluster, "memory.remember", "acme", "node down", message, target=shard.number)
-    sweep(lane, Sender())
+    Sweep(lane, Sender())()
     drain_all(lane)
     assert count_rows(settings, lane.cluster, "memories", "content = 'tea'") == 1
     assert count_rows(settings, lane.cluster, "strays") == 0
@@ -112,7 +113,7 @@ def test_strays_wait_while_their_shard_is_down(lane: Lane, settings: Settings) -
     message = {"tenant": "acme", "agent": "ada", "content": "tea"}
     strays.keep(lane.cluster, "memory.remember", "acme", "node down", message, target=down.number)
     lane.cluster.nodes["node-2"].close()
-    sweep(lane, Sender())
+    Sweep(lane, Sender())()
     assert count_rows(settings, lane.cluster, "strays") == 1
 
 
@@ -143,5 +144,6 @@ def test_slots() -> None:
 
 def test_every_duty_of_the_schedule_has_a_route(settings: Settings) -> None:
     for entry in schedule(settings).values():
-        assert entry["task"] in ROUTES or "beat.*" in ROUTES
+        queue = next(route["queue"] for pattern, route in ROUTES.items() if fnmatch(entry["task"], pattern))
+        assert any(queue in worker_class.queues for worker_class in WORKER_CLASSES.values())
         assert entry["options"]["expires"] > entry["schedule"]

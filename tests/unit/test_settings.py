@@ -69,7 +69,7 @@ def test_celery_keeps_what_it_takes(name: WorkerClassName, url: str) -> None:
     options = config["broker_transport_options"]
     if url.startswith("amqp"):
         assert options["confirm_publish"]
-        assert all(queue.queue_arguments == {"x-queue-type": "quorum"} for queue in config["task_queues"])
+        assert all(queue.queue_arguments["x-queue-type"] == "quorum" for queue in config["task_queues"])
     else:
         assert config["task_time_limit"] < options["visibility_timeout"]
         assert "retry_on_timeout" not in options

@@ -15,10 +15,11 @@ CREATE TABLE control.shards (
 );
 
 CREATE TABLE control.models (
-    model      text PRIMARY KEY,       -- as the embedder names itself
-    dims       int NOT NULL CHECK (dims BETWEEN 1 AND 4000),
-    is_current boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT now()
+    model         text PRIMARY KEY,    -- as the embedder names itself
+    dims          int NOT NULL CHECK (dims BETWEEN 1 AND 4000),
+    is_current    boolean NOT NULL DEFAULT false,
+    backfilled_at timestamptz,         -- when jobs were opened for all memories that lacked its vectors
+    created_at    timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX models_current ON control.models (is_current) WHERE is_current;
 

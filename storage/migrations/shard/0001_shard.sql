@@ -87,6 +87,7 @@ CREATE INDEX jobs_due ON {shard}.jobs (kind, tenant, not_before, number) WHERE l
 CREATE INDEX jobs_suspect ON {shard}.jobs (kind, deaths) WHERE lease IS NULL AND parked_at IS NULL AND deaths > 0;
 CREATE INDEX jobs_leased ON {shard}.jobs (lease) WHERE lease IS NOT NULL;
 CREATE INDEX jobs_parked ON {shard}.jobs (parked_at) WHERE parked_at IS NOT NULL;
+CREATE UNIQUE INDEX jobs_texts ON {shard}.jobs (id) WHERE kind = 'text_embed';
 CREATE UNIQUE INDEX jobs_once ON {shard}.jobs (agent, id) NULLS NOT DISTINCT WHERE kind IN ('forget', 'optimize');
 
 CREATE TABLE {shard}.memories (
