@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     """Port that the gateway listens on."""
     gateway_threads: Count = 8
     """Threads, and so connections, of the gateway for each node; a node that hangs holds up only its own."""
-    gateway_queue: Count = 64
-    """Calls that may wait for a node's threads; more are answered with 503."""
+    gateway_queue: Count = 256
+    """Calls that may wait for a node's threads, one for each shard that a batch touches; more are answered with 503."""
     question_s: Seconds = 5.0
     """How long a recall waits for its question's vector before it goes by words alone."""
     max_body_bytes: Count = BODY_BYTES

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from uuid import UUID
 
 from cachetools import LRUCache
 
@@ -10,6 +11,9 @@ from memlane.storage import queries
 from memlane.storage.cluster import Shard
 
 _SQL = queries.load("agents")
+
+_FORGET = UUID("0f6f2f0e-5b1f-5a55-9b53-666f72676574")
+"""The id of forget jobs: an agent has at most one open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,11 @@ def find(shard: Shard, tenant: str, agent: str, model: str) -> Agent | None:
 
 
 def forget(shard: Shard, tenant: str, agent: str) -> int | None:
-    """Forget everything that was accepted for an agent up to now; its number, or None if it is unknown."""
-    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent})
+    """Forget everything that was accepted for an agent up to now; its number, or None if it is unknown.
+
+    A job that removes the rows is opened with it.
+    """
+    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent, "id": _FORGET})
     return rows[0][0] if rows else None
 
 

@@ -1,5 +1,6 @@
 """Jobs: durable requests in a shard, claimed under a lease and ended in the transaction of their effect."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -14,8 +15,8 @@ from memlane.storage.nodes import UNHURRIED
 
 _SQL = queries.load("jobs")
 
-_ONCE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
-"""The name space of ids of jobs of which an agent has at most one open."""
+_OPTIMIZE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
+"""The name space of ids of optimize jobs, of which an agent has at most one open."""
 
 SLICE = 5000
 """How many memories are looked at in one transaction for a missing vector."""
@@ -47,7 +48,13 @@ class Job:
     tenant: str
     agent: int | None
     id: UUID
-    payload: Mapping[str, Any]
+    raw: str
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """What it is about; read when it is worked on, so that one that cannot be read harms itself only."""
+        parsed: Mapping[str, Any] = json.loads(self.raw)
+        return parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +252,10 @@ def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: int | No
         opened, place = opened + rows[0][2], rows[0][:2]
 
 
-def open_once(shard: Shard, kind: Kind, tenant: str, agent: int | None) -> UUID:
-    """Open a forget or optimize job of an agent, or of the whole shard, unless one is open that will do; its id."""
-    id_ = uuid5(_ONCE, f"{kind}:{shard.number}:{agent}")
-    shard.write(_SQL["open_once"], {"kind": kind.value, "tenant": tenant, "agent": agent, "id": id_})
+def open_optimize(shard: Shard, tenant: str, agent: int | None) -> UUID:
+    """Open a job to optimize an agent, or the whole shard, unless one is open already; its id."""
+    id_ = uuid5(_OPTIMIZE, f"{shard.number}:{agent}")
+    shard.write(_SQL["open_optimize"], {"tenant": tenant, "agent": agent, "id": id_})
     return id_
 
 

@@ -5,6 +5,7 @@ was down is sent on by the sweep.
 """
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,8 @@ def keep(
         "id": uuid4(),
         "task": task,
         "tenant": tenant,
-        "reason": reason,
-        "payload": json.dumps(payload, default=repr),
+        "reason": _storable(reason),
+        "payload": _text(payload),
         "target": target,
     }
     for shard in cluster.shards():
@@ -59,6 +60,19 @@ def keep(
             continue
         return
     raise Unavailable("no shard answers")
+
+
+def _storable(text: str) -> str:
+    """A text as Postgres can hold it."""
+    return text.encode(errors="replace").decode().replace("\x00", "?")
+
+
+def _text(payload: Mapping[str, Any]) -> str:
+    """A message as it came; one that JSON cannot hold as Python shows it."""
+    try:
+        return json.dumps(payload, default=repr)
+    except (RecursionError, ValueError, TypeError):
+        return json.dumps({"unreadable": reprlib.repr(payload)})
 
 
 def targets(shard: Shard) -> list[int]:

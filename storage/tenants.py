@@ -29,13 +29,13 @@ class Principal:
         return self.tenant is None
 
 
-def check_tenant(name: str) -> str:
+def check_tenant(name: object) -> str:
     """A tenant's name: small letters, digits, - and _, at most 63 of them, a letter or digit first.
 
     Raises:
         InvalidInput: it is not.
     """
-    if not _TENANT.fullmatch(name):
+    if not isinstance(name, str) or not _TENANT.fullmatch(name):
         raise InvalidInput(
             [FieldError("tenant", "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")]
         )

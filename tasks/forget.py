@@ -35,17 +35,10 @@ def forget_agent(lane: Lane, tenant: str, agent: str) -> bool:
     """
     number = lane.cluster.shard_of(tenant, agent)
 
-    def work(shard: Shard) -> bool:
-        known = agents.forget(shard, tenant, agent)
-        if known is None:
-            return False
-        jobs.open_once(shard, Kind.FORGET, tenant, known)
-        return True
-
-    found = lane.cluster.on(number, work)
-    if found:
+    known = lane.cluster.on(number, lambda shard: agents.forget(shard, tenant, agent))
+    if known is not None:
         lane.wake(Kind.FORGET, number)
-    return found
+    return known is not None
 
 
 def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:

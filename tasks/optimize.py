@@ -28,7 +28,7 @@ def request(lane: Lane, tenant: str, agent: str) -> UUID | None:
 
     def work(shard: Shard) -> UUID | None:
         known = lane.numbers.of(shard, tenant, [agent], register=False).get(agent)
-        return None if known is None else jobs.open_once(shard, Kind.OPTIMIZE, tenant, known)
+        return None if known is None else jobs.open_optimize(shard, tenant, known)
 
     id_ = lane.cluster.on(number, work)
     if id_ is not None:
@@ -38,7 +38,7 @@ def request(lane: Lane, tenant: str, agent: str) -> UUID | None:
 
 def request_shard(lane: Lane, number: int) -> UUID:
     """Ask for a whole shard to be optimized; the job's id."""
-    id_ = lane.cluster.on(number, lambda shard: jobs.open_once(shard, Kind.OPTIMIZE, jobs.NOBODY, None))
+    id_ = lane.cluster.on(number, lambda shard: jobs.open_optimize(shard, jobs.NOBODY, None))
     lane.wake(Kind.OPTIMIZE, number)
     return id_
 

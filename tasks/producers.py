@@ -41,10 +41,11 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
         Unavailable: no shard answers at all; the message has to stay in its queue.
         Misconfigured: an operator has to act first; the message has to stay in its queue.
     """
-    tenant = message.get("tenant") if isinstance(message.get("tenant"), str) else None
     asked = {name: value for name, value in message.items() if name != "tenant"}
+    tenant = None
     try:
-        _DOORS[task](lane, check_tenant(tenant or ""), asked, message_id)
+        tenant = check_tenant(message.get("tenant"))
+        _DOORS[task](lane, tenant, asked, message_id)
     except InvalidInput as error:
         _keep_invalid(lane, task, tenant, str(error), message)
     except Unavailable as error:

@@ -1,9 +1,10 @@
 """Celery's consumer, without its habit of printing the body of a message that it cannot use.
 
-Such a message is counted and dropped: it carries no job of ours, or one that cannot be read. What can
+Such a message is logged and dropped: it carries no job of ours, or one that cannot be read. What can
 be read but does not validate gets as far as the task and is kept as a stray.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -14,6 +15,20 @@ log = structlog.get_logger(__name__)
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
     """Says what is wrong with a message, and never what is in it."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Celery's own handler, which raises for a message that does not keep to its protocol: and then stops."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def guarded(message: Any) -> None:
+            try:
+                handle(message)
+            except (*self.connection_errors, *self.channel_errors):
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever it is, it must not stop the worker
+                self.on_invalid_task(None, message, error)
+
+        return guarded
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """The body is not what its content type says."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from memlane import __version__
 from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+from memlane.contract.text import Clean
 from memlane.errors import Unavailable
 from memlane.gateway import overview
 from memlane.gateway.auth import admin
@@ -35,7 +36,7 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tenant: str | None = None
-    label: Annotated[str, StringConstraints(max_length=128)] = ""
+    label: Annotated[str, StringConstraints(max_length=128), Clean] = ""
 
 
 @router.get("/tenants", response_model=list[TenantStatus])
@@ -56,7 +57,7 @@ async def create_tenant(request: Request) -> dict[str, Any]:
 
 
 @router.get("/keys", response_model=list[KeyStatus])
-async def list_keys(request: Request, tenant: str | None = None) -> Response:
+async def list_keys(request: Request, tenant: Annotated[str, Clean] | None = None) -> Response:
     """All keys, or a tenant's, without their secrets."""
     gateway = gateway_of(request)
     return answer(await gateway.threads.on_control(lambda: tenants.keys(gateway.lane.cluster.control, tenant)))
@@ -73,7 +74,7 @@ async def create_key(request: Request) -> Response:
 
 
 @router.delete("/keys/{prefix}")
-async def revoke_key(request: Request, prefix: str) -> dict[str, Any]:
+async def revoke_key(request: Request, prefix: Annotated[str, Clean]) -> dict[str, Any]:
     """Make a key worthless, by the part of it between the underscores."""
     gateway = gateway_of(request)
     await gateway.threads.on_control(lambda: tenants.revoke_key(gateway.lane.cluster.control, prefix))

@@ -10,6 +10,7 @@ from memlane.contract.text import Name
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway.auth import principal, tenant
 from memlane.gateway.bodies import answer
+from memlane.gateway.paths import AGENT
 from memlane.gateway.state import gateway_of
 from memlane.storage import ledger
 from memlane.storage.tenants import Principal
@@ -20,7 +21,7 @@ router = APIRouter(tags=["agents"])
 Tenant = Annotated[str, Depends(tenant)]
 
 
-@router.post("/v1/agents/{agent:path}/optimize", status_code=202)
+@router.post(f"/v1/agents/{AGENT}/optimize", status_code=202)
 async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
     """Bring statistics up to date, and give the agent an index of its own if it has outgrown exact search."""
     gateway = gateway_of(request)
@@ -31,7 +32,7 @@ async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[
     return {"job": str(job)}
 
 
-@router.delete("/v1/agents/{agent:path}", status_code=202)
+@router.delete(f"/v1/agents/{AGENT}", status_code=202)
 async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
     """Forget everything that was accepted for an agent up to now; it is out of sight at once."""
     gateway = gateway_of(request)

@@ -14,6 +14,7 @@ from memlane.contract.text import Name
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, read_json
+from memlane.gateway.paths import AGENT
 from memlane.gateway.problems import status_of
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.storage import memories
@@ -169,7 +170,7 @@ async def list_memories(
     return answer(Page(tuple(memory for _, memory in found[:limit]), str(found[limit - 1][0]) if more else None))
 
 
-@router.get("/v1/memories/{agent:path}/{id}", response_model=Memory)
+@router.get(f"/v1/memories/{AGENT}/{{id}}", response_model=Memory)
 async def read_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
     """One memory by its id."""
     gateway = gateway_of(request)
@@ -183,7 +184,7 @@ async def read_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -
     return answer(found)
 
 
-@router.delete("/v1/memories/{agent:path}/{id}", response_model=Receipt)
+@router.delete(f"/v1/memories/{AGENT}/{{id}}", response_model=Receipt)
 async def forget_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
     """Forget one memory for good: whatever arrives later, it stays forgotten."""
     gateway = gateway_of(request)

@@ -14,6 +14,7 @@ from memlane.contract.text import Name
 from memlane.errors import NotFound
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.paths import AGENT
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.waiters import Key, Known
 
@@ -22,7 +23,7 @@ router = APIRouter(tags=["receipts"])
 Tenant = Annotated[str, Depends(tenant)]
 
 
-@router.get("/v1/receipts/{agent:path}/{id}", response_model=Receipt)
+@router.get(f"/v1/receipts/{AGENT}/{{id}}", response_model=Receipt)
 async def receipt(
     request: Request,
     tenant: Tenant,

@@ -6,6 +6,9 @@ CONTENT_BYTES = 32 * 1024
 METADATA_BYTES = 16 * 1024
 """Largest metadata of one memory, in bytes of compact JSON."""
 
+METADATA_DEPTH = 32
+"""How deep metadata may be nested."""
+
 NAME_CHARS = 128
 """Longest agent, key, thread, speaker or kind, in characters."""
 

@@ -1,6 +1,7 @@
 """Checked strings: what every text and name that enters memlane has to be."""
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -51,8 +52,6 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
         size = len(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     except PydanticCustomError:
         raise
-    except RecursionError:
-        raise PydanticCustomError("not_json", "must not be nested so deeply") from None
     except TypeError:
         raise PydanticCustomError("not_json", "must be JSON: strings as keys, no types of Python's own") from None
     except ValueError:
@@ -66,8 +65,12 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _strings(value: object) -> Iterator[str]:
+def _strings(value: object, depth: int = 0) -> Iterator[str]:
     """Every string in a JSON value, keys too."""
+    if depth > limits.METADATA_DEPTH:
+        raise PydanticCustomError(
+            "too_deep", "must not be nested deeper than {limit}", {"limit": limits.METADATA_DEPTH}
+        )
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -75,15 +78,26 @@ def _strings(value: object) -> Iterator[str]:
             if not isinstance(key, str):
                 raise TypeError
             yield key
-            yield from _strings(inner)
+            yield from _strings(inner, depth + 1)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _strings(inner)
+            yield from _strings(inner, depth + 1)
+
+
+def _speakable(value: str) -> str:
+    """A name stands in URLs and in lines for people: no control characters, and not what a path calls itself."""
+    if any(unicodedata.category(sign) == "Cc" for sign in value):
+        raise PydanticCustomError("control", "must not contain control characters")
+    if value in (".", ".."):
+        raise PydanticCustomError("dots", "must not be . or ..")
+    return value
 
 
 Clean = AfterValidator(clean)
 
-Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=limits.NAME_CHARS), Clean]
+Name = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=limits.NAME_CHARS), Clean, AfterValidator(_speakable)
+]
 """A name that the caller chose: an agent, key, thread, speaker or kind."""
 
 Tag = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=limits.TAG_CHARS), Clean]

@@ -17,11 +17,20 @@ LEFT JOIN {shard}.promotions p ON p.agent = a.number AND p.model = %(model)s
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
 
 -- name: forget
--- Everything accepted up to now is forgotten; readers and the finish step obey at once.
-UPDATE {shard}.agents SET forgotten_before = nextval('{shard}.numbers')
-FROM {shard}.fence(%(epoch)s)
-WHERE tenant = %(tenant)s AND agent = %(agent)s
-RETURNING number;
+-- Everything accepted up to now is forgotten; readers and the finish step obey at once. A job removes the
+-- rows; one that is open begins anew, since it may be past what is forgotten now.
+WITH forgotten AS (
+    UPDATE {shard}.agents SET forgotten_before = nextval('{shard}.numbers')
+    FROM {shard}.fence(%(epoch)s)
+    WHERE tenant = %(tenant)s AND agent = %(agent)s
+    RETURNING number
+), opened AS (
+    INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
+    SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, number, %(id)s, '{}' FROM forgotten
+    ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
+    SET lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL
+)
+SELECT number FROM forgotten;
 
 -- name: large
 -- Agents that may have outgrown exact search.

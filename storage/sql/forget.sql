@@ -5,10 +5,14 @@ WHERE i.agent = %(agent)s AND i.id = %(id)s AND jobs.number = i.number AND jobs.
 RETURNING jobs.kind;
 
 -- name: take_identity
--- Forget a memory, second: its identity becomes a tombstone.
+-- Forget a memory, second: its identity becomes a tombstone; the agent is locked before it, as in a finish.
+WITH owner AS MATERIALIZED (
+    SELECT number FROM {shard}.agents WHERE number = %(agent)s FOR NO KEY UPDATE
+)
 UPDATE {shard}.ids SET state = 'forgotten'
-WHERE agent = %(agent)s AND id = %(id)s AND state <> 'forgotten'
-RETURNING number, content_hash;
+FROM owner
+WHERE ids.agent = owner.number AND id = %(id)s AND state <> 'forgotten'
+RETURNING ids.number, content_hash;
 
 -- name: take_memory
 -- Forget a memory, third: its row, and what the agent's counts say of it.

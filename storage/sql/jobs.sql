@@ -36,7 +36,7 @@ WITH RECURSIVE looked_at (tenant, places) AS (
 UPDATE {shard}.jobs SET lease = lease.token
 FROM picked CROSS JOIN lease
 WHERE jobs.number = picked.number
-RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload,
+RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload::text,
           (SELECT CASE WHEN places >= %(limit)s THEN last ELSE '' END FROM scan);
 
 -- name: claim_suspects
@@ -60,7 +60,7 @@ WITH level AS (
 UPDATE {shard}.jobs SET lease = lease.token
 FROM picked CROSS JOIN lease
 WHERE jobs.number = picked.number
-RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload, '';
+RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload::text, '';
 
 -- name: renew
 -- Hold a lease for longer; no row means that it is lost.
@@ -192,15 +192,14 @@ WITH slice AS MATERIALIZED (
 )
 SELECT agent, number, (SELECT count(*) FROM opened) FROM slice ORDER BY agent DESC, number DESC LIMIT 1;
 
--- name: open_once
--- Open a forget or optimize job. One that is open already begins anew where it may be past what is asked
--- for now: a forget job, which somebody may just be finishing, or one that was parked.
+-- name: open_optimize
+-- Open an optimize job unless the same one is open already; one that was parked begins anew.
 INSERT INTO {shard}.jobs AS j (number, kind, tenant, agent, id, payload)
-SELECT nextval('{shard}.numbers'), %(kind)s, %(tenant)s, %(agent)s, %(id)s, '{}'
+SELECT nextval('{shard}.numbers'), 'optimize', %(tenant)s, %(agent)s, %(id)s, '{}'
 FROM {shard}.fence(%(epoch)s)
 ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
-SET lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL
-WHERE j.kind = 'forget' OR j.parked_at IS NOT NULL;
+SET not_before = now(), deaths = 0, parked_at = NULL, error = NULL
+WHERE j.parked_at IS NOT NULL;
 
 -- name: stalled
 -- End sessions of the main path that have been inside a transaction for longer than a lease.

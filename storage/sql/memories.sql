@@ -91,11 +91,13 @@ WITH ended AS (
 ), searchable AS (
     INSERT INTO {shard}.{vectors} (agent, memory, embedding)
     SELECT agent, number, embedding FROM finished ORDER BY number
+    ON CONFLICT (agent, memory) DO NOTHING
+    RETURNING memory
 ), known AS (
     UPDATE {shard}.ids SET state = 'searchable' FROM finished f WHERE ids.agent = f.agent AND ids.id = f.id
 ), counted AS (
     INSERT INTO {shard}.ledger (tenant, event, count)
-    SELECT tenant, 'embedded', count(*) FROM finished GROUP BY tenant
+    SELECT tenant, 'embedded', count(*) FROM finished JOIN searchable ON memory = number GROUP BY tenant
 )
 SELECT (SELECT count(*) FROM finished), (SELECT count(*) FROM later), (SELECT count(*) FROM ended);
 

@@ -46,14 +46,14 @@ class OpenAIEmbedder:
             )
             answer = json.loads(raw.content)
             rows = _rows(answer)
-            tokens = int(answer.get("usage", {}).get("total_tokens", 0))
+            tokens = int((answer.get("usage") or {}).get("total_tokens", 0))
         except openai.BadRequestError:
             return self._shortened(texts)
         except openai.APIStatusError as error:
             raise ProviderRefused(f"the provider answered {error.status_code}", _retry_after_s(error)) from None
         except openai.APIError as error:
             raise ProviderRefused(f"the provider did not answer ({type(error).__name__})") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ProviderRefused("the provider's answer is not what its API promises") from None
         return Embedding(unit_rows(rows, len(texts), self.model.dims), tokens)
 
