@@ -5,8 +5,8 @@ from time import monotonic
 import structlog
 from fastapi import Request
 
-from memlane.errors import Forbidden, NodeDown, Unauthorized, Unavailable
-from memlane.gateway.threads import NodeThreads
+from memlane.errors import Forbidden, Unauthorized, Unavailable
+from memlane.gateway.threads import LOOK_S, NodeThreads
 from memlane.storage import tenants
 from memlane.storage.nodes import Node
 from memlane.storage.tenants import Principal
@@ -37,11 +37,11 @@ class Keys:
         if principal is not None and monotonic() - seen < self._trust_s:
             return principal
         try:
-            found = await self._threads.on_control(lambda: tenants.authenticate(self._control, key))
+            found = await self._threads.on_control(lambda: tenants.authenticate(self._control, key), LOOK_S)
         except Unauthorized:
             self._known.pop(key, None)
             raise
-        except (NodeDown, Unavailable):
+        except Unavailable:
             if principal is None:
                 raise
             log.warning("keys.control_down", tenant=principal.tenant)

@@ -84,13 +84,13 @@ class NodeThreads:
         for threads in (*self._nodes.values(), self._map):
             threads.close()
 
-    async def on_control(self, work: Callable[[], T]) -> T:
+    async def on_control(self, work: Callable[[], T], patience_s: float | None = None) -> T:
         """Run work that asks the control schema.
 
         Raises:
             Unavailable: too many wait for that node already.
         """
-        return await self._nodes[self._cluster.control.name].run(work)
+        return await self._nodes[self._cluster.control.name].run(work, patience_s)
 
     async def on_nodes(self, work: Callable[[Node], T]) -> dict[str, T | Unavailable]:
         """Run work on all nodes side by side; a refusal stands in the place of its result."""

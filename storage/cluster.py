@@ -38,13 +38,17 @@ class Shard:
         """The name of its schema."""
         return schema_name(self.number)
 
-    def run(self, query: Query, params: Params | None = None, **places: str) -> list[Row]:
+    def run(
+        self, query: Query, params: Params | None = None, patience_s: float | None = None, **places: str
+    ) -> list[Row]:
         """Run one statement on this shard; see `Node.run`."""
-        return self.node.run(self.render(query, **places), params)
+        return self.node.run(self.render(query, **places), params, patience_s)
 
-    def write(self, query: Query, params: Mapping[str, Any], **places: str) -> list[Row]:
+    def write(
+        self, query: Query, params: Mapping[str, Any], patience_s: float | None = None, **places: str
+    ) -> list[Row]:
         """Run one writing statement, which calls the fence with this epoch."""
-        return self.run(query, {**params, "epoch": self.epoch}, **places)
+        return self.run(query, {**params, "epoch": self.epoch}, patience_s, **places)
 
     def ping(self) -> None:
         """Whether it answers, here and open.

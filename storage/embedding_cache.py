@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 _SQL = queries.load("embedding_cache")
 
+PATIENCE_S = 1.0
+"""How long a node is waited for: its cache may miss, and must not hold up those who work for other nodes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -61,7 +64,7 @@ def drop(cluster: Cluster, tenant: str, hashes: Sequence[bytes]) -> None:
 
 
 def _find(tenant: str, hashes: list[bytes], model: str, shard: Shard) -> list[Row]:
-    return shard.run(_SQL["find"], {"tenant": tenant, "hashes": hashes, "model": model})
+    return shard.run(_SQL["find"], {"tenant": tenant, "hashes": hashes, "model": model}, PATIENCE_S)
 
 
 def _keep(model: str, embeddings: Mapping[Text, Vector], shard: Shard) -> None:
@@ -71,7 +74,7 @@ def _keep(model: str, embeddings: Mapping[Text, Vector], shard: Shard) -> None:
         "embeddings": HalfVectors(np.stack(list(embeddings.values()))),
         "model": model,
     }
-    shard.write(_SQL["keep"], params)
+    shard.write(_SQL["keep"], params, PATIENCE_S)
 
 
 def _drop(tenant: str, hashes: list[bytes], shard: Shard) -> None:

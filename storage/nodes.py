@@ -8,10 +8,12 @@ import select
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from psycopg import Connection, OperationalError
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool
 
@@ -22,12 +24,19 @@ from memlane.storage.halfvec import register_vectors
 
 Row: TypeAlias = tuple[Any, ...]
 Params: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
 
 UNHURRIED = "memlane unhurried"
 """The application name of sessions whose statements may take long, and which the sweep leaves alone."""
 
 _REFUSE_S = 0.5
 """How long calls are refused after a failure, in seconds."""
+
+_GRACE_S = 2.0
+"""How much longer than a statement may take we wait for the server to say so."""
+
+_INTERVAL_S = 0.1
+"""How often a wait looks whether it was interrupted; psycopg's own default."""
 
 _KEEPALIVE = {
     "keepalives_idle": 5,
@@ -36,6 +45,26 @@ _KEEPALIVE = {
     "tcp_user_timeout": 5000,
 }
 """libpq: a silent connection is probed after 5 s and given up after about 11 s, unacknowledged data after 5 s."""
+
+
+class PatientConnection(Connection[Row]):
+    """A connection that gives a server up which does not answer at all.
+
+    A server that is stopped, not gone, still acknowledges what it is sent: no keepalive notices, and
+    `statement_timeout` is the server's own.
+    """
+
+    patience_s: float | None = None
+    """How long each answer is waited for; None for ever."""
+
+    def wait(self, gen: PQGen[T], interval: float = _INTERVAL_S, timeout: float | None = None) -> T:
+        """As psycopg's own, but not for ever; what has timed out is of no more use."""
+        try:
+            return super().wait(gen, interval, self.patience_s if timeout is None else timeout)
+        except OperationalError:
+            if timeout is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
 
 
 class Node:
@@ -47,8 +76,10 @@ class Node:
     def __init__(self, name: str, uri: str, settings: Settings, role: str, pool_size: int) -> None:
         self.name = name
         self._refused_until = 0.0
-        self._pool = ConnectionPool(
+        self._patience_s = settings.statement_timeout_s + _GRACE_S
+        self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
+            connection_class=PatientConnection,
             kwargs=_connection_options(uri, settings, role),
             min_size=0,
             max_size=pool_size,
@@ -69,21 +100,29 @@ class Node:
         """Close all connections."""
         self._pool.close(timeout=2.0)
 
-    def run(self, query: bytes, params: Params | None = None) -> list[Row]:
+    def run(self, query: bytes, params: Params | None = None, patience_s: float | None = None) -> list[Row]:
         """Run one statement in a transaction of its own and return its rows.
+
+        Args:
+            query: the statement.
+            params: its values.
+            patience_s: how long the node is waited for, if not as long as a statement may take.
 
         Raises:
             NodeDown: the node does not answer; whether the statement took effect is unknown.
             ShardMoved: the fence refused.
             Unavailable: a deadlock or time-out; nothing was done.
         """
-        with self.connection() as connection:
+        with self.connection(patience_s) as connection:
             cursor = connection.execute(query, params, prepare=True, binary=True)
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
-    def connection(self) -> Iterator[Connection[Row]]:
+    def connection(self, patience_s: float | None = None) -> Iterator[PatientConnection]:
         """A connection in autocommit mode; driver errors come out as ours.
+
+        Args:
+            patience_s: how long each answer is waited for, if not as long as a statement may take.
 
         Raises:
             NodeDown: there is none to be had.
@@ -92,7 +131,8 @@ class Node:
             raise NodeDown(f"node {self.name} does not answer")
         try:
             with translated(self.name):
-                connection = self._live_connection()
+                connection = self._live_connection(patience_s)
+                connection.patience_s = patience_s or self._patience_s
                 try:
                     yield connection
                 finally:
@@ -101,10 +141,10 @@ class Node:
             self._refused_until = monotonic() + _REFUSE_S
             raise
 
-    def _live_connection(self) -> Connection[Row]:
+    def _live_connection(self, patience_s: float | None) -> PatientConnection:
         """A connection that the server has not closed while it lay in the pool; costs no round trip."""
         while True:
-            connection = self._pool.getconn()
+            connection = self._pool.getconn(patience_s)
             if not _closed_by_server(connection):
                 return connection
             connection.close()

@@ -95,6 +95,7 @@ def alone(shard: Shard) -> Iterator[bool]:
 def _unhurried(shard: Shard) -> Iterator[Connection[Row]]:
     """A connection whose statements may take long, and that the sweep leaves alone."""
     with shard.node.connection() as connection:
+        connection.patience_s = None
         connection.execute("SELECT set_config('application_name', %s, false)", (UNHURRIED,))
         connection.execute("SET statement_timeout = 0")
         connection.execute("SET lock_timeout = 0")

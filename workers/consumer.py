@@ -13,8 +13,18 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 log = structlog.get_logger(__name__)
 
 
+_OF_A_MESSAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a message that keeps to no protocol makes Celery and kombu raise. (kombu counts KeyError among the errors of
+a connection, upon which Celery reconnects, gets the message again, and in the end gives up.)"""
+
+
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
     """Says what is wrong with a message, and never what is in it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._loop: Callable[..., None] = self.loop
+        self.loop: Callable[..., None] = self._survive
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Celery's own handler, which raises for a message that does not keep to its protocol: and then stops."""
@@ -23,12 +33,18 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
         def guarded(message: Any) -> None:
             try:
                 handle(message)
-            except (*self.connection_errors, *self.channel_errors):
-                raise
-            except Exception as error:  # noqa: BLE001  # whatever it is, it must not stop the worker
+            except _OF_A_MESSAGE as error:
                 self.on_invalid_task(None, message, error)
 
         return guarded
+
+    def _survive(self, *args: Any) -> None:
+        """Celery's loop, which ends with the worker if an envelope is not what kombu writes; we only reconnect."""
+        try:
+            self._loop(*args)
+        except _OF_A_MESSAGE as error:
+            log.exception("message.no_envelope")
+            raise ConnectionResetError("a message was no message") from error
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """The body is not what its content type says."""

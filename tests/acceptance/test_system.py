@@ -1,13 +1,18 @@
 """The whole system of real processes, on both brokers: what goes in comes out once, whoever is killed."""
 
+import base64
+import json
 import os
 import signal
 from collections import Counter
 from collections.abc import Callable
 from time import sleep
+from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
+import redis
 from pytest_celery import CeleryTestSetup
 
 from memlane import Client
@@ -220,3 +225,50 @@ def test_the_same_key_from_both_doors_is_one_memory(
     eventually(lambda: all_done(cluster_settings, door, 1), 30)
     eventually(lambda: ledger.balance(door.cluster, "acme").events[Event.DUPLICATE] == 5)
     assert system.worker_cluster is not None
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_malformed_messages_stop_nobody(
+    system: CeleryTestSetup, cluster_settings: Settings, door: Lane, broker: LocalProcess | str
+) -> None:
+    """What no Celery would send, but somebody may put into the queue by hand."""
+    good: dict[str, Any] = {"headers": {"task": "memory.remember", "id": "m", "lang": "py"}, "body": [[], {}, {}]}
+    bad: list[dict[str, Any]] = [
+        {**good, "body": []},
+        {**good, "body": None},
+        {**good, "body": {"not": "a list"}},
+        {**good, "body": [[], {"self": 1, "tenant": "acme"}, {}]},
+        {**good, "headers": {"task": "memory.remember", "lang": "py"}},
+        {**good, "headers": {"task": ["memory.remember"], "id": "m"}},
+        {**good, "headers": {"task": "memory.nope", "id": "m"}},
+        {**good, "headers": {**good["headers"], "timelimit": 5}},
+        {**good, "headers": [1]},
+    ]
+    pids = [worker.container.pid for worker in system.worker_cluster]
+    with redis.Redis.from_url(cluster_settings.broker_url.get_secret_value()) as client:
+        for message in bad:
+            client.lpush("memory", _envelope(message))
+    make_app(cluster_settings).send_task("memory.remember", kwargs={"tenant": "acme", "agent": "ada", "content": "tea"})
+    eventually(lambda: all_done(cluster_settings, door, 1), 30)
+    assert [worker.container.pid for worker in system.worker_cluster] == pids
+    assert all(worker.container.status == "running" for worker in system.worker_cluster)
+    assert broker
+
+
+def _envelope(message: dict[str, Any]) -> str:
+    """A message as kombu puts it into Redis."""
+    return json.dumps(
+        {
+            "body": base64.b64encode(json.dumps(message["body"]).encode()).decode(),
+            "headers": message["headers"],
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "properties": {
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+                "delivery_info": {"exchange": "", "routing_key": "memory"},
+                "delivery_mode": 2,
+                "priority": 0,
+            },
+        }
+    )

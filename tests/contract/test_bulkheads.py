@@ -1,5 +1,6 @@
 """A node that hangs holds up its own callers, and nobody else."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from memlane.config.settings import Settings
+from memlane.gateway.threads import NodeThreads
+from memlane.storage.cluster import ShardMap
 from memlane.tasks.lane import Lane
 from tests.contract.conftest import serving
 
@@ -70,6 +73,36 @@ def test_a_node_that_hangs_does_not_hold_up_the_others(
     assert {status for status, _ in hung} == {503}
     assert max(took for _, took in living) < 1.5
     assert max(took for _, took in hung) < 15
+
+
+def test_recalls_of_living_nodes_go_on_beside_one_that_hangs(
+    hanging: Settings, homes: dict[str, str], tenant_key: str
+) -> None:
+    """The question's vector may be cached on the node that hangs."""
+    headers = {"Authorization": f"Bearer {tenant_key}"}
+    living = [agent for agent, node in homes.items() if node == "node-1"]
+    with serving(hanging) as url, httpx.Client(base_url=url, headers=headers, timeout=30) as client:
+
+        def recall(number: int) -> tuple[int, float]:
+            begun = perf_counter()
+            agent = living[number % len(living)]
+            answer = client.post("/v1/recall", json={"agent": agent, "query": f"question {number}"})
+            return answer.status_code, perf_counter() - begun
+
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(recall, range(80)))
+    assert {status for status, _ in answers} == {200}
+    assert max(took for _, took in answers) < 4
+
+
+def test_shards_that_were_down_when_the_map_was_read_are_found_later(settings: Settings, lane: Lane) -> None:
+    whole = {shard.number: shard for shard in lane.cluster.shards()}
+    missing = [number for number, shard in whole.items() if shard.node.name == "node-1"]
+    lane.cluster._known = ShardMap(len(whole), {n: shard for n, shard in whole.items() if n not in missing})
+    threads = NodeThreads(lane.cluster, settings)
+    node = asyncio.run(threads.on_shard(missing[0], lambda: lane.cluster.shard(missing[0]).node.name))
+    assert node == "node-1"
+    threads.close()
 
 
 def test_what_tells_of_all_nodes_does_so_while_one_hangs(

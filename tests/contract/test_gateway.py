@@ -259,6 +259,28 @@ def test_a_node_that_is_down_is_503_with_retry_after(settings: Settings, lane: L
         assert client.get("/readyz").json() == {"ready": True, "nodes_down": ["node-2"]}
 
 
+def test_a_name_in_a_path_is_taken_whole(http: httpx.Client) -> None:
+    """Starlette's own convertor would take `ada` for `ada` and a line break."""
+    http.post("/v1/memories", json=ONE)
+    for line_break in ("%0A", "%0D%0A"):
+        problem(http.delete(f"/v1/agents/{ONE['agent']}{line_break}"), 422, "invalid_input")
+    assert http.get("/v1/ledger").json()["events"].get("forgotten", 0) == 0
+    assert http.delete(f"/v1/agents/{ONE['agent']}").status_code == 202
+
+
+def test_metadata_that_goes_deep(http: httpx.Client) -> None:
+    for depth in (40, 256, 900):
+        deep = json.loads('{"a":' * depth + "1" + "}" * depth)
+        problem(http.post("/v1/memories", json={**ONE, "metadata": deep}), 422, "invalid_input")
+
+
+def test_nul_on_the_admins_routes(gateway: str, admin_key: str) -> None:
+    with httpx.Client(base_url=gateway, headers={"Authorization": f"Bearer {admin_key}"}) as admin:
+        problem(admin.post("/v1/admin/keys", json={"label": "\x00"}), 422, "invalid_input")
+        problem(admin.get("/v1/admin/keys", params={"tenant": "\x00"}), 422, "invalid_input")
+        problem(admin.delete("/v1/admin/keys/%00"), 422, "invalid_input")
+
+
 def test_the_api_describes_itself(gateway: str) -> None:
     document = httpx.get(f"{gateway}/openapi.json").json()
     assert set(document["paths"]) >= {

@@ -4,9 +4,11 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, ClassVar
+from uuid import UUID
 
 import pytest
 
@@ -89,6 +91,30 @@ def test_only_what_was_down_is_sent_again() -> None:
     sent = ids()
     assert sent[1] == sent[0][1::2]
     assert sent[2] == sent[1][1::2]
+
+
+def test_what_was_taken_in_is_reported_though_the_rest_never_is() -> None:
+    items = [{"agent": "ada", "content": f"tea {n}"} for n in range(4)]
+
+    async def later(url: str) -> list[bool]:
+        async with AsyncClient(url, "k", retries=2) as client:
+            batch = await client.remember_many(items)
+            return [receipt is not None for receipt in batch.receipts]
+
+    with flaky("half", "503", "503", "503") as url, Client(url, "k", retries=2) as client:
+        batch = client.remember_many(items)
+    assert [receipt is not None for receipt in batch.receipts] == [True, False, True, False]
+    assert [rejection.index for rejection in batch.rejections] == [1, 3]
+    with flaky("half", "503", "503", "503") as url:
+        assert asyncio.run(later(url)) == [True, False, True, False]
+
+
+def test_waiting_for_what_nobody_knows(gateway: str, tenant_key: str) -> None:
+    with Client(gateway, tenant_key) as client:
+        known = client.remember("ada", "tea")
+        unknown = replace(known, id=UUID(int=7))
+        with pytest.raises(NotFound):
+            client.wait([unknown], timeout=5)
 
 
 def test_in_the_end_it_is_an_error() -> None:

@@ -31,6 +31,7 @@ from tests.support import (
     eventually,
     item,
     process_of,
+    remembered,
     sql,
 )
 
@@ -369,3 +370,60 @@ def test_a_slice_makes_room_and_wakes_the_rest(lane: Lane, recorder: Recorder, s
     lane.settings = lane.settings.model_copy(update={"claim_size": 1, "slice_s": 0.000001})
     drains.drain(process_of(lane), "drain.remember", shard.number)
     assert recorder.take() == [(Kind.REMEMBER, shard.number)]
+
+
+def test_tenants_with_nothing_due_take_no_place_in_a_claim(lane: Lane, settings: Settings, shard: Shard) -> None:
+    agents = {t: next(f"a{n}" for n in range(99) if lane.cluster.shard_of(t, f"a{n}") == shard.number) for t in "abcd"}
+    for tenant, agent in agents.items():
+        accepted(lane, *(item(f"memory {n}", agent=agent) for n in range(4)), tenant=tenant)
+    with sql(settings, shard.node.name) as connection:
+        late = f"UPDATE {shard.schema}.jobs SET not_before = now() + interval '1 hour' WHERE tenant IN ('a', 'b')"
+        connection.execute(late.encode())
+    claim = jobs.claim(shard, Kind.REMEMBER, Terms("me", 30, 2))
+    assert claim is not None
+    assert {job.tenant for job in claim.jobs} == {"c", "d"}
+    assert claim.last == "d"
+
+
+def test_a_vector_is_there_once_however_many_jobs_ask_for_it(lane: Lane, settings: Settings, shard: Shard) -> None:
+    remembered(lane, item("tea"))
+    for _ in range(2):
+        with sql(settings, shard.node.name) as connection:
+            connection.execute(
+                f"INSERT INTO {shard.schema}.jobs (number, kind, tenant, agent, id, payload) "
+                f"SELECT number, 'embed', 'acme', agent, id, '{{}}' FROM {shard.schema}.memories".encode()
+            )
+        drain_all(lane, Kind.EMBED)
+    assert count_rows(settings, lane.cluster, lane.table) == 1
+    assert count_rows(settings, lane.cluster, "jobs") == 0
+    assert ledger.balance(lane.cluster, "acme").events[LedgerEvent.EMBEDDED] == 1
+
+
+def test_missing_vectors_are_asked_for_slice_by_slice(
+    lane: Lane, settings: Settings, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memlane.tasks import batch_embed
+
+    gate.refusal = ProviderRefused("down", retry_after_s=0.0)
+    remembered(lane, *(item(f"memory {n}", agent=f"a{n % 3}") for n in range(20)))
+    with sql(settings, "node-1") as one, sql(settings, "node-2") as two:
+        for shard in lane.cluster.shards():
+            (one if shard.node.name == "node-1" else two).execute(f"DELETE FROM {shard.schema}.jobs".encode())
+    gate.refusal = None
+    lane.provider._refusal = None
+    monkeypatch.setattr("memlane.storage.jobs.SLICE", 3)
+    shards = range(lane.cluster.shard_count)
+    of_one = batch_embed.open_missing(lane, lane.cluster.shard_of("acme", "a1"), "acme", "a1")
+    assert of_one == len([n for n in range(20) if n % 3 == 1])
+    assert sum(batch_embed.open_missing(lane, number, "rival") for number in shards) == 0
+    assert sum(batch_embed.open_missing(lane, number, None) for number in shards) == 20 - of_one
+    drain_all(lane, Kind.EMBED)
+    assert count_rows(settings, lane.cluster, lane.table) == 20
+
+
+def test_settings_that_are_wrong_count_as_no_death(lane: Lane, settings: Settings) -> None:
+    accepted(lane, item())
+    lane.settings = settings.model_copy(update={"text_search": "klingon"})
+    for _ in range(3):
+        drain_all(lane, Kind.REMEMBER)
+    assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1

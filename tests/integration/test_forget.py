@@ -6,13 +6,14 @@ import pytest
 
 from memlane.config.settings import Settings
 from memlane.contract import Event as LedgerEvent
+from memlane.storage import forget as forget_storage
 from memlane.storage import jobs, ledger, memories
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind, Terms
 from memlane.tasks import forget
 from memlane.tasks.lane import Lane
 from memlane.tasks.remember import remember
-from tests.support import accepted, count_rows, drain_all, item, remembered
+from tests.support import accepted, count_rows, drain_all, item, remembered, sql
 
 TERMS = Terms("somebody", 30.0, 256)
 
@@ -114,3 +115,41 @@ def test_an_unknown_agent_or_memory(lane: Lane) -> None:
     assert not forget.forget_agent(lane, "acme", "nobody")
     assert not forget.forget_memory(lane, "acme", "nobody", receipt.id)
     assert not forget.forget_memory(lane, "rival", "ada", receipt.id)
+
+
+def test_again_while_the_job_of_the_first_time_is_finishing(lane: Lane, settings: Settings, shard: Shard) -> None:
+    """What came in between the two is removed as well, though the first job had been through already."""
+    remembered(lane, item("first"))
+    forget.forget_agent(lane, "acme", "ada")
+    claim = jobs.claim(shard, Kind.FORGET, TERMS)
+    assert claim is not None
+    assert forget_storage.remove_slice(shard, "acme", claim.jobs[0].agent or 0).memories == 1
+    remembered(lane, item("second"))
+    assert forget.forget_agent(lane, "acme", "ada")
+    assert jobs.settle(shard, claim.token, claim.numbers)
+    drain_all(lane, Kind.FORGET)
+    assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, "jobs") == 0
+    assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == 2
+
+
+def test_an_embed_job_whose_memory_is_gone_ends(lane: Lane, settings: Settings, shard: Shard) -> None:
+    """A finish may open it just after forget has looked for it."""
+    (receipt,) = remembered(lane, item("tea"))
+    with sql(settings, shard.node.name) as connection:
+        connection.execute(
+            f"INSERT INTO {shard.schema}.jobs (number, kind, tenant, agent, id, payload) "
+            f"SELECT number, 'embed', 'acme', agent, id, '{{}}' FROM {shard.schema}.memories".encode()
+        )
+        connection.execute(f"DELETE FROM {shard.schema}.memories".encode())
+    drain_all(lane, Kind.EMBED)
+    assert count_rows(settings, lane.cluster, "jobs") == count_rows(settings, lane.cluster, "leases") == 0
+    assert receipt.id
+
+
+def test_while_the_provider_works_its_cache_keeps_nothing(lane: Lane, settings: Settings, shard: Shard) -> None:
+    (receipt,) = accepted(lane, item("secret"))
+    claim = jobs.claim(shard, Kind.REMEMBER, TERMS)
+    assert claim is not None
+    assert forget.forget_memory(lane, "acme", "ada", receipt.id)
+    remember(lane, shard, claim)
+    assert count_rows(settings, lane.cluster, "embedding_cache") == 0

@@ -1,5 +1,6 @@
 """The producers' door: done, or kept with the reason; the same message twice is one memory."""
 
+import json
 from typing import Any
 
 import pytest
@@ -157,3 +158,28 @@ def test_forget_optimize_and_embed(lane: Lane, settings: Settings) -> None:
     deliver(lane, "memory.optimize", tenant="acme")
     deliver(lane, "memory.batch_embed", tenant="acme", texts=["a"], agent="ada")
     assert sum(count for _, _, count in kept(lane)) == 4
+
+
+@pytest.mark.parametrize("tenant", ["de\x00f", "\ud800", {"x": 1}, "No Such Name"])
+def test_a_tenant_that_is_no_name(lane: Lane, tenant: object) -> None:
+    producers.deliver(lane, "memory.remember", {**GOOD, "tenant": tenant}, "m-1")
+    ((task, reason, count),) = kept(lane)
+    assert (task, count) == ("memory.remember", 1)
+    assert "tenant" in reason
+
+
+def test_texts_for_a_shard_that_is_down_wait_for_that_shard(lane: Lane, settings: Settings) -> None:
+    lane.cluster.refresh()
+    lane.cluster.nodes["node-2"].close()
+    texts = [f"text {n}" for n in range(20)]
+    deliver(lane, "memory.batch_embed", tenant="acme", texts=texts)
+    kept_texts: list[str] = []
+    with sql(settings) as connection:
+        for shard in (s for s in lane.cluster.shards() if s.node.name == "node-1"):
+            rows = connection.execute(f"SELECT target, payload FROM {shard.schema}.strays".encode()).fetchall()
+            for target, payload in rows:
+                assert lane.cluster.shard(target).node.name == "node-2"
+                kept_texts += json.loads(payload)["texts"]
+            opened = connection.execute(f"SELECT payload ->> 'content' FROM {shard.schema}.jobs".encode()).fetchall()
+            kept_texts += [text for (text,) in opened]
+    assert sorted(kept_texts) == sorted(texts)

@@ -3,7 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from threading import Event
 from time import sleep
+
+import pytest
 
 from memlane.beat import analyze as analyze_duty
 from memlane.beat.schedule import schedule
@@ -13,8 +16,9 @@ from memlane.config.settings import Settings
 from memlane.storage import jobs, strays, ticks
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind, Terms
+from memlane.storage.nodes import UNHURRIED
 from memlane.tasks.lane import Lane
-from tests.support import accepted, count_rows, drain_all, item, sql
+from tests.support import accepted, count_rows, drain_all, eventually, item, sql
 
 
 class Sender:
@@ -89,6 +93,41 @@ def test_a_session_that_stalls_in_a_transaction_is_ended(lane: Lane, settings: S
             except Exception:  # noqa: BLE001  # whatever the driver calls it
                 ended = True
     assert ended
+
+
+def test_a_session_that_may_take_long_is_left_alone(lane: Lane, settings: Settings) -> None:
+    lane.settings = settings.model_copy(update={"lease_s": 0.1})
+    with sql(settings) as connection:
+        connection.execute("SELECT set_config('application_name', %s, false)", (UNHURRIED,))
+        with connection.transaction():
+            connection.execute("SELECT 1")
+            sleep(0.2)
+            Sweep(lane, Sender())()
+            sleep(0.1)
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_node_that_hangs_does_not_hold_the_others_up(
+    lane: Lane, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted(lane, *(item(agent=f"agent-{n}") for n in range(20)))
+    going_on = Event()
+    real = jobs.expire
+
+    def expire(on: Shard, *args: int) -> tuple[int, int]:
+        if on.node.name == "node-1":
+            going_on.wait(30)
+        return real(on, *args)
+
+    monkeypatch.setattr("memlane.beat.sweep.jobs.expire", expire)
+    sender = Sender()
+    sweep = Sweep(lane, sender, patience_s=1.0)
+    for _ in range(2):
+        sender.sent.clear()
+        sweep()
+        assert {lane.cluster.shard(number).node.name for _, number in sender.sent} == {"node-2"}
+    going_on.set()
+    eventually(lambda: shard.number in {number for _, number in sender.sent} or shard.node.name == "node-2")
 
 
 def test_a_shard_that_is_down_does_not_hold_the_others_up(lane: Lane) -> None:

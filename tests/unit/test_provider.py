@@ -36,6 +36,16 @@ def test_one_bad_text_does_not_spoil_its_batch() -> None:
     assert len(embedder.asked) <= 7
 
 
+def test_one_that_refuses_every_text_is_left_alone_soon() -> None:
+    embedder = Scripted(ProviderRefused("400", retry_after_s=30, about_input=True), bad="")
+    provider = Provider(embedder)
+    answer = provider.embed([f"text {n}" for n in range(256)])
+    assert answer.vectors == {}
+    assert len(embedder.asked) < 16
+    assert provider.embed(["more"]).refusal is not None
+    assert len(embedder.asked) < 16
+
+
 def test_after_a_refusal_nobody_asks_until_the_time_that_was_named() -> None:
     embedder = Scripted(ProviderRefused("429", retry_after_s=30))
     provider = Provider(embedder)
