@@ -10,7 +10,9 @@ from memlane.config.settings import Settings
 
 _HEAD = """# Settings
 
-Read from the environment. Made from `config/settings.py` by `python -m memlane.config.reference`.
+What the server's processes read from the environment. Made from `config/settings.py` by `python -m
+memlane.config.reference`. The clients and the command line read three more: `MEMLANE_URL` and `MEMLANE_API_KEY` name a
+server, `MEMLANE_DATA` the data directory of a stack on this machine.
 
 | variable | meaning | default |
 |---|---|---|

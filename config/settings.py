@@ -1,4 +1,4 @@
-"""The one Settings object: every field with its meaning, unit and default; only here the environment is read."""
+"""The one Settings object: fields with meaning, unit and default. Only here the server reads its environment."""
 
 from enum import StrEnum
 from pathlib import Path

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from memlane import __version__
 from memlane.config.settings import Settings
@@ -13,6 +13,7 @@ from memlane.errors import MemlaneError
 from memlane.gateway import problems
 from memlane.gateway.auth import Keys
 from memlane.gateway.metrics import Measured, Metrics
+from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
 from memlane.gateway.routes import admin, agents, memories, probes, recall, receipts
 from memlane.gateway.state import Gateway
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Durable, searchable long-term memory for AI agents.",
         lifespan=lifespan,
+        dependencies=[Depends(known_only)],
     )
     for routes in (memories, receipts, recall, agents, admin, probes):
         app.include_router(routes.router)

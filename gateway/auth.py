@@ -1,9 +1,11 @@
 """Who asks: API keys, looked up in control and trusted for a few seconds, or longer while control is down."""
 
 from time import monotonic
+from typing import Annotated
 
 import structlog
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from memlane.errors import Forbidden, Unauthorized, Unavailable
 from memlane.gateway.threads import LOOK_S, NodeThreads
@@ -51,8 +53,16 @@ class Keys:
         self._known[key] = (monotonic(), found)
         return found
 
+    def revoked(self, prefix: str) -> None:
+        """A key was revoked through this gateway; the others find out when they ask again."""
+        self._known = {key: known for key, known in self._known.items() if not key.startswith(f"mlk_{prefix}_")}
 
-async def principal(request: Request) -> Principal:
+
+_BEARER = HTTPBearer(auto_error=False, description="An API key: mlk_...")
+"""Tells OpenAPI of the header; the answer to a request without one is ours."""
+
+
+async def principal(request: Request, _: Annotated[object, Depends(_BEARER)] = None) -> Principal:
     """Who sent a request.
 
     Raises:
@@ -65,25 +75,23 @@ async def principal(request: Request) -> Principal:
     return await keys.holder(key.strip())
 
 
-async def tenant(request: Request) -> str:
+async def tenant(asking: Annotated[Principal, Depends(principal)]) -> str:
     """The tenant whose key a request carries.
 
     Raises:
         Forbidden: it is the admin's, who sees no memory.
     """
-    asking = await principal(request)
     if asking.tenant is None:
         raise Forbidden("the admin key sees no memories: use a tenant's key")
     return asking.tenant
 
 
-async def admin(request: Request) -> Principal:
+async def admin(asking: Annotated[Principal, Depends(principal)]) -> Principal:
     """The admin.
 
     Raises:
         Forbidden: it is a tenant's key.
     """
-    asking = await principal(request)
     if not asking.admin:
         raise Forbidden("this needs the admin key")
     return asking

@@ -7,11 +7,13 @@ session a thread, a turn a memory with its id as key.
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 from memlane.contract import MemoryItem
 from memlane.contract.parsing import parse
@@ -19,6 +21,9 @@ from memlane.errors import FieldError, InvalidInput
 
 _SESSION = re.compile(r"session_(\d+)")
 _DATE = "%I:%M %p on %d %B, %Y"
+
+_LINES = UUID("5a0b3c1e-6f0d-5b8e-9c52-6d656d6c616e")
+"""The name space of ids of lines that name none."""
 
 SCORED_CATEGORIES = (1, 2, 3, 4)
 """LoCoMo's categories that have an answer in the conversation; 5 is adversarial."""
@@ -49,11 +54,12 @@ def read_memories(path: Path) -> Iterator[Line]:
     Raises:
         InvalidInput: it cannot be read, or is neither of the two forms.
     """
-    samples = _samples(path)
+    text = _text(path)
+    samples = _samples(path, text)
     if samples is not None:
         yield from _numbered(turn for sample in samples for turn in _turns(sample))
     else:
-        yield from _json_lines(path)
+        yield from _json_lines(text)
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -62,7 +68,7 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         InvalidInput: it is not a LoCoMo file.
     """
-    samples = _samples(path)
+    samples = _samples(path, _text(path))
     if samples is None:
         raise InvalidInput(
             [FieldError("file", f"{path} is not a LoCoMo file: a JSON list with `conversation` and `qa`")]
@@ -75,14 +81,16 @@ def read_questions(path: Path) -> list[Question]:
     ]
 
 
-def _samples(path: Path) -> list[Mapping[str, Any]] | None:
-    """The samples of a LoCoMo file, or None if it is not one."""
-    text = _text(path)
+def _samples(path: Path, text: str) -> list[Mapping[str, Any]] | None:
+    """The samples of a LoCoMo file, or None if it is not one: no list, or only its first line is one."""
     if not text.lstrip().startswith("["):
         return None
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        first, _, rest = text.lstrip().partition("\n")
+        if rest.lstrip().startswith("{") and _why_no_json(first) is None:
+            return None
         raise InvalidInput([FieldError("file", f"{path} is not JSON: {error}")]) from None
     if not found or not all(isinstance(s, dict) and "conversation" in s for s in found):
         raise InvalidInput([FieldError("file", f"{path} is a JSON list, but not of LoCoMo samples")])
@@ -90,10 +98,14 @@ def _samples(path: Path) -> list[Mapping[str, Any]] | None:
 
 
 def _text(path: Path) -> str:
+    """All of a file, or of standard input for `-`; a byte order mark is no part of it."""
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput([FieldError("file", f"{path} cannot be read: {error}")]) from None
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput([FieldError("file", f"{path} cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise InvalidInput([FieldError("file", f"{path} is not text in UTF-8")]) from None
 
 
 def _turns(sample: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -128,16 +140,32 @@ def _evidence(qa: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(part for entry in named for part in re.split(r"[;,\s]+", entry) if part)
 
 
-def _json_lines(path: Path) -> Iterator[Line]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+def _json_lines(text: str) -> Iterator[Line]:
+    """One memory per line.
+
+    One without a name of its own gets an id from its place and text, so that the same file again is recognised.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            raw = json.loads(line)
-        except ValueError as error:
-            yield Line(number, None, f"is not JSON: {error}")
+        if why := _why_no_json(line):
+            yield Line(number, None, f"is not JSON: {why}")
             continue
-        yield _line(number, raw)
+        found = _line(number, json.loads(line))
+        if found.item is not None and not (found.item.id or found.item.key):
+            named = found.item.model_copy(update={"id": uuid5(_LINES, f"{number}:{line.strip()}")})
+            found = Line(number, named)
+        yield found
+
+
+def _why_no_json(line: str) -> str | None:
+    try:
+        json.loads(line)
+    except ValueError as error:
+        return str(error)
+    except RecursionError:
+        return "it is nested too deeply"
+    return None
 
 
 def _numbered(raws: Iterator[dict[str, Any]]) -> Iterator[Line]:

@@ -72,4 +72,6 @@ def search(
 
 def _hit(memory: Memory, ranked: Ranked) -> Hit:
     candidate = ranked.candidate
-    return Hit(memory, ranked.score, Parts(candidate.similarity, candidate.words, ranked.context))
+    # In half precision a vector's length is not quite 1.
+    similarity = None if candidate.similarity is None else max(-1.0, min(1.0, candidate.similarity))
+    return Hit(memory, ranked.score, Parts(similarity, candidate.words, ranked.context))

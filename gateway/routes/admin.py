@@ -78,6 +78,7 @@ async def revoke_key(request: Request, prefix: Annotated[str, Clean]) -> dict[st
     """Make a key worthless, by the part of it between the underscores."""
     gateway = gateway_of(request)
     await gateway.threads.on_control(lambda: tenants.revoke_key(gateway.lane.cluster.control, prefix))
+    gateway.keys.revoked(prefix)
     return {"prefix": prefix, "revoked": True}
 
 

@@ -22,6 +22,7 @@ _OPERATE = "Operation"
 app.command(rich_help_panel=_STACK)(stack.up)
 app.command(rich_help_panel=_STACK)(stack.down)
 app.command(rich_help_panel=_STACK)(stack.demo)
+app.command(rich_help_panel=_STACK)(stack.env)
 app.add_typer(model, name="model", rich_help_panel=_STACK)
 app.command(rich_help_panel=_MEMORIES)(memories.remember)
 app.command(rich_help_panel=_MEMORIES)(memories.recall)

@@ -19,7 +19,12 @@ T = TypeVar("T")
 
 _BATCH = 200
 
-File = Annotated[Path, typer.Argument(help="JSON Lines (content, agent and the optional fields), or a LoCoMo file.")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="JSON Lines (content, agent and the optional fields), or a LoCoMo file; - reads standard input."
+    ),
+]
 
 
 @dataclass
@@ -59,6 +64,8 @@ def ingest_file(client: Client, out: Output, file: Path, *, wait: bool) -> Inges
         WaitTimeout: it was not searchable within ten minutes.
     """
     lines = list(read_memories(file))
+    if not lines:
+        out.warn(f"{file}: is empty")
     done = Ingested(bad=[f"line {line.number}: {line.error}" for line in lines if line.item is None])
     receipts: list[LiveReceipt] = []
     with out.progress("accepted  ") as progress:

@@ -35,6 +35,7 @@ def remember(
     metadata: Annotated[str | None, typer.Option(help="A JSON object.")] = None,
     thread: Annotated[str | None, typer.Option(help="The conversation that it belongs to.")] = None,
     speaker: Annotated[str | None, typer.Option(help="Who said it.")] = None,
+    occurred_at: Annotated[datetime | None, typer.Option(help="When it happened, in UTC; now unless given.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it can be found by meaning.")] = False,
 ) -> None:
     """Remember something.
@@ -42,8 +43,9 @@ def remember(
     Example: memlane remember agent-1 "Caroline prefers green tea" --tag preference
     """
     fields: dict[str, Any] = {"key": key, "kind": kind, "importance": importance, "tags": tag or ()}
+    fields |= {"metadata": _object(metadata), "thread": thread, "speaker": speaker, "occurred_at": occurred_at}
     with session.client() as client:
-        receipt = client.remember(agent, content, **fields, metadata=_object(metadata), thread=thread, speaker=speaker)
+        receipt = client.remember(agent, content, **fields)
         if wait:
             receipt = receipt.wait("searchable")
     plain = Receipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error)
@@ -131,7 +133,7 @@ def embed(
     else:
         with session.client() as client:
             jobs = client.embed(agent=agent)
-    session.out.result({"jobs": jobs}, f"{jobs} memories get their vector")
+    session.out.result({"jobs": jobs}, f"{jobs} more memories get their vector; `memlane status` shows what is open")
 
 
 @connected

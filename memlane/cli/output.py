@@ -43,7 +43,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """A line that matters, also with --json."""
-        self._err.print(text, style="yellow", markup=False)
+        self._err.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def progress(self, what: str) -> Progress:
         """A progress bar on standard error."""
@@ -56,7 +56,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     made = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "id")
     for row in rows:
         made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     return made

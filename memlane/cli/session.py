@@ -18,7 +18,12 @@ Url = Annotated[str | None, typer.Option("--url", envvar="MEMLANE_URL", help="Of
 ApiKey = Annotated[
     str | None, typer.Option("--api-key", envvar="MEMLANE_API_KEY", help="Of the tenant, or the admin's.")
 ]
-Data = Annotated[Path | None, typer.Option("--data", help="Data directory of the stack on this machine.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", envvar="MEMLANE_DATA", help="Data directory of the stack on this machine; yours unless set."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 _COMMON = {"url": (Url, None), "api_key": (ApiKey, None), "data": (Data, None), "as_json": (Json, False)}
@@ -62,29 +67,29 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def open_session(url: str | None, api_key: str | None, data: Path | None, as_json: bool) -> Session:
-    """The server that the options name, or the stack in the data directory.
+    """The server that the options name, or the stack in the data directory; a key that is given is used with either.
 
     Raises:
         Misconfigured: neither is there.
     """
     out = Output(as_json)
-    if url is not None and data is None:
-        if api_key is None:
-            raise Misconfigured("an API key is needed with --url: --api-key or MEMLANE_API_KEY")
-        return Session(url.rstrip("/"), api_key, _admin_key_of(url) or api_key, out)
-    return _local(data, out)
+    if url is None:
+        return _local(data, api_key, out)
+    if api_key is None:
+        raise Misconfigured("an API key is needed with --url: --api-key or MEMLANE_API_KEY")
+    return Session(url.rstrip("/"), api_key, _admin_key_of(url, data) or api_key, out)
 
 
-def _admin_key_of(url: str) -> str | None:
+def _admin_key_of(url: str, data: Path | None) -> str | None:
     """The admin key of the stack on this machine, if that is the one at this address."""
     try:
-        local = _local(None, Output())
+        local = _local(data, None, Output())
     except Misconfigured:
         return None
     return local.admin_key if local.url == url.rstrip("/") else None
 
 
-def _local(data: Path | None, out: Output) -> Session:
+def _local(data: Path | None, api_key: str | None, out: Output) -> Session:
     try:
         from memlane.embedded.folder import Folder, default_folder  # only with memlane[server]
     except ImportError:
@@ -93,9 +98,9 @@ def _local(data: Path | None, out: Output) -> Session:
         ) from None
     folder = Folder(data or default_folder())
     state = folder.state()
-    if state is None:
+    if state is None or not folder.in_use():
         raise Misconfigured(
             f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY"
         )
     secrets = folder.secrets()
-    return Session(state.url, secrets.tenant_key, secrets.admin_key, out)
+    return Session(state.url, api_key or secrets.tenant_key, secrets.admin_key, out)

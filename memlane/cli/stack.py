@@ -1,5 +1,7 @@
 """up, down, demo, migrate: a whole system on this machine. These need memlane[server]."""
 
+import shutil
+import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -54,8 +56,8 @@ def up(
         _up_detached(out, folder, asked, port)
         return
     run = _server()
-    with run.running(folder, asked, port, _reporter(out)) as (stack, supervisor):
-        _show(out, stack.url, folder)
+    with run.running(folder, asked, port, _reporter(out)) as (_, supervisor):
+        _show(out, folder)
         out.line("Ctrl-C stops everything.")
         view = None if quiet or as_json else run.LogView(folder.logs)
         supervisor.watch()
@@ -67,8 +69,8 @@ def up(
 def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], port: int) -> None:
     arguments = ["--data", str(folder.path), "--port", str(port)]
     arguments += [part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))]
-    state = _server().start_detached(folder, arguments)
-    _show(out, state.url, folder)
+    _server().start_detached(folder, arguments)
+    _show(out, folder)
     out.line("`memlane down` stops it.")
 
 
@@ -81,6 +83,19 @@ def down(data: Data = None, as_json: Json = False) -> None:
     folder = _folder(data)
     stopped = _server().stop_detached(folder)
     out.result({"stopped": stopped}, "stopped" if stopped else f"no stack runs in {folder.path}")
+
+
+def env(data: Data = None, as_json: Json = False) -> None:
+    """Print where the stack on this machine is and its keys, as variables of the environment.
+
+    Example: eval "$(memlane env)"
+    """
+    out = Output(as_json)
+    folder = _folder(data)
+    if folder.state() is None or not folder.in_use():
+        raise Misconfigured(f"no stack runs in {folder.path}: start one with `memlane up`")
+    found = _environment(folder)
+    out.result(found, [f"export {name}={value}" for name, value in found.items()])
 
 
 def demo(
@@ -111,7 +126,7 @@ def demo(
         if out.terminal:
             out.line("The stack stays up; Ctrl-C stops everything.")
             supervisor.watch()
-    out.line("stopped; `memlane up` starts it again with its data")
+    out.line(f"stopped; `{_command()} up` starts it again with its data")
 
 
 def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> None:
@@ -124,7 +139,7 @@ def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> No
             recalled = client.recall(question.agent, question.text, limit=3)
             out.result(None, [f"\n? {question.text}", hits_table(recalled)])
         out.result(None, ["", *ledger_text(client.ledger())])
-    _show(out, url, folder)
+    _show(out, folder)
 
 
 def migrate(as_json: Json = False) -> None:
@@ -150,25 +165,32 @@ def migrate(as_json: Json = False) -> None:
     out.result(done, text)
 
 
-def _show(out: Output, url: str, folder: "Folder") -> None:
+def _show(out: Output, folder: "Folder") -> None:
     """Where everything is."""
-    secrets = folder.secrets()
-    found = {
-        "url": url,
-        "api_key": secrets.tenant_key,
-        "admin_key": secrets.admin_key,
-        "docs": f"{url}/docs",
-        "data": str(folder.path),
+    found = _environment(folder)
+    url = found["MEMLANE_URL"]
+    lines = [f"gateway   {url}", f"API docs  {url}/docs", f"data      {folder.path}", ""]
+    lines += [f"export {name}={found[name]}" for name in ("MEMLANE_URL", "MEMLANE_API_KEY")]
+    value = {name.removeprefix("MEMLANE_").lower(): value for name, value in found.items()}
+    out.result({**value, "docs": f"{url}/docs", "data": str(folder.path)}, "\n".join(lines))
+
+
+def _environment(folder: "Folder") -> dict[str, str]:
+    """Where a running stack is, and its keys: for tenants, for the admin, for producers."""
+    state, secrets = folder.state(), folder.secrets()
+    assert state is not None
+    return {
+        "MEMLANE_URL": state.url,
+        "MEMLANE_API_KEY": secrets.tenant_key,
+        "MEMLANE_ADMIN_KEY": secrets.admin_key,
+        "MEMLANE_BROKER_URL": f"redis://:{secrets.redis}@{state.redis}/0",
     }
-    lines = [
-        f"gateway   {url}",
-        f"API docs  {url}/docs",
-        f"data      {folder.path}",
-        "",
-        f"export MEMLANE_URL={url}",
-        f"export MEMLANE_API_KEY={secrets.tenant_key}",
-    ]
-    out.result(found, "\n".join(lines))
+
+
+def _command() -> str:
+    """How to call this program here: by its name if that finds it."""
+    found = shutil.which("memlane")
+    return "memlane" if found and Path(found).samefile(sys.argv[0]) else sys.argv[0]
 
 
 def _reporter(out: Output) -> Callable[[str], None]:

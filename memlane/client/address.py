@@ -14,5 +14,10 @@ def resolve(url: str | None, api_key: str | None) -> tuple[str, str]:
     url = url or os.environ.get("MEMLANE_URL")
     api_key = api_key or os.environ.get("MEMLANE_API_KEY")
     if not url or not api_key:
-        raise Misconfigured("where is memlane? give url and api_key, or set MEMLANE_URL and MEMLANE_API_KEY")
+        raise Misconfigured(
+            "where is memlane? give url and api_key, or set MEMLANE_URL and MEMLANE_API_KEY; "
+            "`memlane env` prints them for the stack on this machine"
+        )
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise Misconfigured("the API key is none: it has signs that no key has")
     return url.rstrip("/"), api_key

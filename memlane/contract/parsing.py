@@ -49,9 +49,21 @@ def field_errors(error: ValidationError, index: int | None = None) -> list[Field
     """What pydantic found, as ours; the value at fault is not quoted."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     return [
-        FieldError(".".join(map(str, e["loc"])) or _FIELD_OF.get(e["type"], "body"), e["msg"], index) for e in found
+        FieldError(
+            ".".join(map(str, e["loc"])) or _FIELD_OF.get(e["type"], "body"), _WORDS.get(e["type"], e["msg"]), index
+        )
+        for e in found
     ]
 
+
+_WORDS = {
+    "extra_forbidden": "is not a known field",
+    "missing": "is missing",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "string_type": "must be a string",
+}
+"""What we say where pydantic's words speak of Python."""
 
 _FIELD_OF = {"two_identities": "id", "texts_or_agent": "agent"}
 """The field to name for an error that is about the whole item."""

@@ -95,6 +95,10 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     assert {t["tenant"] for t in document(run("tenants", "list", "--json"))} == {"default", "acme"}
     key = document(run("keys", "create", "acme", "--json"))["key"]
     assert document(run("list", "ada", "--json", "--url", _url(stack), "--api-key", key)) == []
+    assert document(run("list", "ada", "--json", "--api-key", key)) == []  # a key that is given is used
+    assert "API key" in run("remember", "ada", "tea", "--api-key", "mlk_garbage", code=1).stderr
+    assert f"export MEMLANE_URL={_url(stack)}" in run("env").stdout
+    assert document(run("env", "--json"))["MEMLANE_BROKER_URL"].startswith("redis://:")
     prefix = key.split("_")[1]
     assert prefix in run("keys", "list", "acme").stdout
     run("keys", "revoke", prefix)
@@ -127,6 +131,7 @@ def test_a_killed_supervisor_takes_all_with_it_and_starts_again(stack: Folder, r
     assert len(before) > 10
     os.kill(before[0].pid, signal.SIGKILL)
     eventually(lambda: gone(before), 30)
+    assert "no stack runs" in run("status", code=1).stderr
     run("up", "--detach", "--port", "0")
     assert "green tea" in run("list", "ada").stdout
     assert document(run("ledger", "--json"))["open"] == 0

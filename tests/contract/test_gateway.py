@@ -268,6 +268,13 @@ def test_a_name_in_a_path_is_taken_whole(http: httpx.Client) -> None:
     assert http.delete(f"/v1/agents/{ONE['agent']}").status_code == 202
 
 
+def test_a_parameter_that_is_misspelled_is_refused(http: httpx.Client) -> None:
+    answer = http.get("/v1/memories", params={"agent": "ada", "kinds": "fact", "nonsense": "1"})
+    problem(answer, 422, "invalid_input")
+    assert [error["field"] for error in answer.json()["errors"]] == ["kinds", "nonsense"]
+    assert http.get("/v1/ledger", params={"tenant": "acme"}).status_code == 422
+
+
 def test_metadata_that_goes_deep(http: httpx.Client) -> None:
     for depth in (40, 256, 900):
         deep = json.loads('{"a":' * depth + "1" + "}" * depth)
@@ -322,4 +329,5 @@ def test_tenants_and_keys(gateway: str, admin_key: str) -> None:
         assert key not in json.dumps(admin.get("/v1/admin/keys").json())
         assert httpx.get(f"{gateway}/v1/ledger", headers={"Authorization": f"Bearer {key}"}).status_code == 200
         assert admin.delete(f"/v1/admin/keys/{shown['prefix']}").status_code == 200
+        assert httpx.get(f"{gateway}/v1/ledger", headers={"Authorization": f"Bearer {key}"}).status_code == 401
         problem(admin.delete(f"/v1/admin/keys/{shown['prefix']}"), 404, "not_found")

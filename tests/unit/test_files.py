@@ -1,7 +1,9 @@
 """Files of memories: both forms, and what is wrong with a line."""
 
 import json
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -70,3 +72,38 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_questions_of_a_file_without_any(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="LoCoMo"):
         read_questions(write(tmp_path, '{"agent": "a", "content": "one"}'))
+
+
+def test_the_same_lines_again_are_the_same_memories(tmp_path: Path) -> None:
+    text = '{"agent": "a", "content": "one"}\n' * 2 + '{"agent": "a", "content": "x", "key": "k"}\n'
+    first, second = ([line.item for line in read_memories(write(tmp_path, text))] for _ in range(2))
+    assert first == second
+    assert first[0] is not None
+    assert first[1] is not None
+    assert first[2] is not None
+    assert first[0].id != first[1].id
+    assert first[2].id is None
+
+
+def test_a_first_line_that_is_a_list_spoils_only_itself(tmp_path: Path) -> None:
+    lines = list(read_memories(write(tmp_path, '[1]\n{"agent": "a", "content": "one"}\n')))
+    assert [(line.number, line.item is not None) for line in lines] == [(1, False), (2, True)]
+
+
+def test_a_line_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    lines = list(read_memories(write(tmp_path, '{"agent": "a", "content": "one"}\n' + "[" * 100_000 + "\n")))
+    assert [line.item is not None for line in lines] == [True, False]
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    (line,) = read_memories(write(tmp_path, '\ufeff{"agent": "a", "content": "one"}'))
+    assert line.item is not None
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    thread = Thread(target=pipe.write_text, args=('{"agent": "a", "content": "one"}\n',))
+    thread.start()
+    assert len(list(read_memories(pipe))) == 1
+    thread.join(5)
