@@ -117,7 +117,7 @@ def test_data_survives_down_and_up(stack: Folder, run: Run) -> None:
     run("remember", "ada", "green tea", "--wait")
     before = processes(stack)
     run("down")
-    assert gone(before)
+    eventually(lambda: gone(before), 5)
     assert run("down").stdout.startswith("no stack runs")
     assert "no stack runs" in run("list", "ada", code=1).stderr
     run("up", "--detach", "--port", "0")
@@ -253,7 +253,7 @@ def test_up_in_the_foreground_stops_with_ctrl_c(process_folder: Path) -> None:
     os.write(controller, b"\x03")
     seen = _read_until(controller, "stopped")
     assert process.wait(60) == 0
-    assert gone(found)
+    eventually(lambda: gone(found), 5)
     os.close(controller)
 
 
