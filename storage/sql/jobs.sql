@@ -7,10 +7,11 @@ WITH RECURSIVE looked_at (tenant, places) AS (
     UNION ALL
     (SELECT next.tenant, looked_at.places + next.is_due::int
      FROM looked_at CROSS JOIN LATERAL (
-         SELECT tenant, EXISTS (
-             SELECT FROM {shard}.jobs j
+         SELECT tenant, (  -- no EXISTS: that would be answered for all tenants at once
+             SELECT true FROM {shard}.jobs j
              WHERE j.kind = %(kind)s AND j.tenant = n.tenant AND j.lease IS NULL AND j.parked_at IS NULL
-                   AND j.not_before <= now() AND j.deaths = 0) AS is_due
+                   AND j.not_before <= now() AND j.deaths = 0
+             LIMIT 1) IS TRUE AS is_due
          FROM {shard}.jobs n
          WHERE kind = %(kind)s AND lease IS NULL AND parked_at IS NULL AND tenant > looked_at.tenant
          ORDER BY tenant LIMIT 1) AS next
@@ -34,8 +35,8 @@ WITH RECURSIVE looked_at (tenant, places) AS (
     RETURNING token
 )
 UPDATE {shard}.jobs SET lease = lease.token
-FROM picked CROSS JOIN lease
-WHERE jobs.number = picked.number
+FROM lease
+WHERE jobs.number = ANY(ARRAY(SELECT number FROM picked))
 RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload::text,
           (SELECT CASE WHEN places >= %(limit)s THEN last ELSE '' END FROM scan);
 
@@ -58,8 +59,8 @@ WITH level AS (
     RETURNING token
 )
 UPDATE {shard}.jobs SET lease = lease.token
-FROM picked CROSS JOIN lease
-WHERE jobs.number = picked.number
+FROM lease
+WHERE jobs.number = ANY(ARRAY(SELECT number FROM picked))
 RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload::text, '';
 
 -- name: renew
