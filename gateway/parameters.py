@@ -1,13 +1,32 @@
-"""Query parameters: one that is misspelled would be a filter that does not filter, so it is refused."""
+"""What stands in a URL: an agent's name in the path, taken whole, and parameters, of which only known ones pass."""
 
 from fastapi import Request
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 
 from memlane.errors import FieldError, InvalidInput
 
 
+class _Whole(Convertor[str]):
+    """Takes in slashes, and also a line break, which Starlette's own convertor cuts off."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("whole", _Whole())
+
+AGENT = "{agent:whole}"
+"""The place of an agent's name in a path."""
+
+
 async def known_only(request: Request) -> None:
-    """Let a request through whose query parameters its endpoint knows.
+    """Let a request through whose query parameters its endpoint knows: a misspelled filter would not filter.
 
     Raises:
         InvalidInput: names those that it does not know.

@@ -10,7 +10,7 @@ from memlane.contract.text import Name
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway.auth import principal, tenant
 from memlane.gateway.bodies import answer
-from memlane.gateway.paths import AGENT
+from memlane.gateway.parameters import AGENT
 from memlane.gateway.state import gateway_of
 from memlane.storage import ledger
 from memlane.storage.tenants import Principal

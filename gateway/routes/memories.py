@@ -14,7 +14,7 @@ from memlane.contract.text import Name
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, read_json
-from memlane.gateway.paths import AGENT
+from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import status_of
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.storage import memories

@@ -14,7 +14,7 @@ from memlane.contract.text import Name
 from memlane.errors import NotFound
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
-from memlane.gateway.paths import AGENT
+from memlane.gateway.parameters import AGENT
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.waiters import Key, Known
 
