@@ -47,14 +47,17 @@ class Sweep:
         shards: dict[str, list[int]] = {}
         for number in range(self._lane.cluster.shard_count):
             shards.setdefault(self._lane.cluster.node_of(number) or "", []).append(number)
+        begun_now = []
         for node, numbers in shards.items():
             if node in self._under_way and self._under_way[node].is_alive():
                 log.warning("sweep.node_hangs", node=node)
                 continue
-            self._under_way[node] = Thread(target=self._sweep_all, args=(numbers,), name=f"sweep {node}", daemon=True)
-            self._under_way[node].start()
-        for node in shards:
-            self._under_way[node].join(max(0.0, begun + self._patience_s - monotonic()))
+            thread = Thread(target=self._sweep_all, args=(numbers,), name=f"sweep {node}", daemon=True)
+            thread.start()
+            self._under_way[node] = thread
+            begun_now.append(thread)
+        for thread in begun_now:
+            thread.join(max(0.0, begun + self._patience_s - monotonic()))
         log.debug("sweep.done", ms=round((monotonic() - begun) * 1000))
 
     def _sweep_all(self, numbers: Sequence[int]) -> None:

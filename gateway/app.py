@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             await gateway.tally.flush()
             gateway.threads.close()
             gateway.questions.close()
+            gateway.keys.close()
             gateway.lane.close()
 
     app = FastAPI(
@@ -78,7 +79,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         lane=lane,
         threads=threads,
         questions=Questions(lane, threads, settings),
-        keys=Keys(lane.cluster.control, threads, settings.key_cache_s),
+        keys=Keys(lane.cluster.control, settings.key_cache_s),
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=Tally(lane, threads),
         metrics=metrics,

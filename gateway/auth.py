@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from memlane.errors import Forbidden, Unauthorized, Unavailable
-from memlane.gateway.threads import LOOK_S, NodeThreads
+from memlane.gateway.threads import LOOK_S, Threads
 from memlane.storage import tenants
 from memlane.storage.nodes import Node
 from memlane.storage.tenants import Principal
@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 _BRIEFLY_S = 0.5
 """How long control is asked about a key that we know; then it goes on being good."""
 
+_AT_ONCE, _MOST_WAITING = 4, 256
+"""How many keys are looked up at once, and how many more may wait; apart from what else control is asked."""
+
 _MOST_KEYS = 10_000
 """How many keys are remembered at most."""
 
@@ -25,11 +28,16 @@ _MOST_KEYS = 10_000
 class Keys:
     """The keys that were seen lately, and who holds them."""
 
-    def __init__(self, control: Node, threads: NodeThreads, trust_s: float) -> None:
+    def __init__(self, control: Node, trust_s: float) -> None:
         self._control = control
-        self._threads = threads
+        self._threads = Threads("control", _AT_ONCE, _MOST_WAITING, LOOK_S)
         self._trust_s = trust_s
         self._known: dict[str, tuple[float, Principal]] = {}
+        self._revoked: set[str] = set()
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.close()
 
     async def holder(self, key: str) -> Principal:
         """Who holds a key.
@@ -42,31 +50,40 @@ class Keys:
         if principal is not None and monotonic() - seen < self._trust_s:
             return principal
         try:
-            patience_s = LOOK_S if principal is None else _BRIEFLY_S
-            found = await self._threads.on_control(lambda: tenants.authenticate(self._control, key), patience_s)
-        except Unauthorized:
-            self._known.pop(key, None)
-            raise
+            found = await self._threads.run(
+                lambda: self._authenticate(key), LOOK_S if principal is None else _BRIEFLY_S
+            )
         except Unavailable:
             if principal is None:
                 raise
             log.warning("keys.control_down", tenant=principal.tenant)
             found = principal
+        if tenants.prefix_of(key) in self._revoked:  # while we asked
+            raise Unauthorized("this API key was revoked")
         if len(self._known) >= _MOST_KEYS:
             self._known.clear()
         self._known[key] = (monotonic(), found)
         return found
 
+    def _authenticate(self, key: str) -> Principal:
+        """Ask control. What it says counts also when nobody waits for it any more."""
+        try:
+            return tenants.authenticate(self._control, key)
+        except Unauthorized:
+            self._known.pop(key, None)
+            raise
+
     def revoked(self, prefix: str) -> None:
         """A key was revoked through this gateway; the others find out when they ask again."""
-        self._known = {key: known for key, known in self._known.items() if not key.startswith(f"mlk_{prefix}_")}
+        self._revoked.add(prefix)
+        self._known = {key: known for key, known in self._known.items() if tenants.prefix_of(key) != prefix}
 
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key: mlk_...")
 """Tells OpenAPI of the header; the answer to a request without one is ours."""
 
 
-async def principal(request: Request, _: Annotated[object, Depends(_BEARER)] = None) -> Principal:
+async def principal(request: Request, _described: Annotated[object, Depends(_BEARER)] = None) -> Principal:
     """Who sent a request.
 
     Raises:

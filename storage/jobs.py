@@ -6,12 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import ceil, log2
+from time import monotonic, sleep
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from memlane.errors import NodeDown, Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
-from memlane.storage.nodes import UNHURRIED
+from memlane.storage.nodes import REFUSE_S, UNHURRIED
 
 _SQL = queries.load("jobs")
 
@@ -20,6 +22,9 @@ _OPTIMIZE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
 
 SLICE = 5000
 """How many memories are looked at in one transaction for a missing vector."""
+
+LOOKING_S = 15.0
+"""How long one call looks for memories without a vector."""
 
 _LAST = 2**63 - 1
 """No agent has a larger number."""
@@ -162,9 +167,13 @@ def release(shard: Shard, token: UUID) -> int:
 
 
 def release_quietly(shard: Shard, token: UUID) -> None:
-    """Give a lease back if the node answers; else it expires by itself."""
-    with suppress(Exception):  # whatever it was, expiry is the answer
-        release(shard, token)
+    """Give a lease back if the node answers, now or when it may be asked again; else the lease expires by itself."""
+    with suppress(Exception):  # whatever it is, expiry is the answer
+        try:
+            release(shard, token)
+        except NodeDown:
+            sleep(2 * REFUSE_S)
+            release(shard, token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +250,11 @@ def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: int | No
     """Open embed jobs for memories without a vector of a model, of a tenant, an agent, or all; how many.
 
     It goes in slices, each a transaction, so that a large shard is no long statement.
+
+    Raises:
+        Unavailable: it takes too long for one call; asked again, it gets further.
     """
+    until = monotonic() + LOOKING_S
     opened, place = 0, (0 if agent is None else agent, -1)
     last_agent = _LAST if agent is None else agent
     while True:
@@ -250,6 +263,8 @@ def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: int | No
         if not rows:
             return opened
         opened, place = opened + rows[0][2], rows[0][:2]
+        if monotonic() > until:
+            raise Unavailable(f"not all memories of shard {shard.number} could be looked at in time: ask again")
 
 
 def open_optimize(shard: Shard, tenant: str, agent: int | None) -> UUID:

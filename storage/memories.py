@@ -49,7 +49,7 @@ def _arrays(vectors: Mapping[int, Vector]) -> dict[str, Any]:
 
 
 def texts(shard: Shard, claim: Claim) -> dict[int, str]:
-    """The texts of stored memories as they are embedded, by number."""
+    """The texts of memories that are stored and not forgotten, as they are embedded, by number."""
     params = {"agents": [job.agent for job in claim.jobs], "numbers": claim.numbers}
     return {number: spoken(speaker, content) for number, speaker, content in shard.run(_SQL["texts"], params)}
 

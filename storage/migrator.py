@@ -158,7 +158,8 @@ def _register(control: Connection, model: Model | None) -> tuple[list[Model], bo
             if known.get(model.name, model.dims) != model.dims:
                 raise Misconfigured(f"model {model.name} has {known[model.name]} dimensions here, not {model.dims}")
             control.execute(_MODELS["retire"].render(), {"model": model.name})
-            made = control.execute(_MODELS["make_current"].render(), {"model": model.name, "dims": model.dims})
+            params = {"model": model.name, "dims": model.dims, "first": not known}
+            made = control.execute(_MODELS["make_current"].render(), params)
             lacking = made.fetchone() != (True,)
     return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())], lacking
 

@@ -29,8 +29,11 @@ T = TypeVar("T")
 UNHURRIED = "memlane unhurried"
 """The application name of sessions whose statements may take long, and which the sweep leaves alone."""
 
-_REFUSE_S = 0.5
+REFUSE_S = 0.5
 """How long calls are refused after a failure, in seconds."""
+
+_REFUSE_IMPATIENT_S = 2.0
+"""How long calls that are in a hurry are refused after one of them took too long, in seconds."""
 
 _GRACE_S = 2.0
 """How much longer than a statement may take we wait for the server to say so."""
@@ -54,8 +57,8 @@ class PatientConnection(Connection[Row]):
     `statement_timeout` is the server's own.
     """
 
-    patience_s: float | None = None
-    """How long each answer is waited for; None for ever."""
+    patience_s: float | None = 5.0
+    """How long each answer is waited for, None for ever; this is while the pool sets a connection up."""
 
     def wait(self, gen: PQGen[T], interval: float = _INTERVAL_S, timeout: float | None = None) -> T:
         """As psycopg's own, but not for ever; what has timed out is of no more use."""
@@ -76,6 +79,7 @@ class Node:
     def __init__(self, name: str, uri: str, settings: Settings, role: str, pool_size: int) -> None:
         self.name = name
         self._refused_until = 0.0
+        self._impatient_until = 0.0
         self._patience_s = settings.statement_timeout_s + _GRACE_S
         self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
@@ -127,7 +131,7 @@ class Node:
         Raises:
             NodeDown: there is none to be had.
         """
-        if monotonic() < self._refused_until:
+        if monotonic() < (self._refused_until if patience_s is None else self._impatient_until):
             raise NodeDown(f"node {self.name} does not answer")
         try:
             with translated(self.name):
@@ -138,8 +142,14 @@ class Node:
                 finally:
                     self._pool.putconn(connection)
         except NodeDown:
-            self._refused_until = monotonic() + _REFUSE_S
+            self._note_failure(patience_s)
             raise
+
+    def _note_failure(self, patience_s: float | None) -> None:
+        """Refuse calls for a moment; a node that was too slow for somebody in a hurry is not down for the others."""
+        self._impatient_until = monotonic() + (REFUSE_S if patience_s is None else _REFUSE_IMPATIENT_S)
+        if patience_s is None:
+            self._refused_until = monotonic() + REFUSE_S
 
     def _live_connection(self, patience_s: float | None) -> PatientConnection:
         """A connection that the server has not closed while it lay in the pool; costs no round trip."""

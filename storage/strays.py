@@ -32,7 +32,7 @@ class Stray:
 def keep(
     cluster: Cluster, task: str, tenant: str | None, reason: str, payload: Mapping[str, Any], target: int | None = None
 ) -> None:
-    """Keep a message in the first shard that answers.
+    """Keep a message in the first shard that answers; those on the node that was down are asked last.
 
     Args:
         cluster: where to.
@@ -53,7 +53,8 @@ def keep(
         "payload": _text(payload),
         "target": target,
     }
-    for shard in cluster.shards():
+    down = cluster.node_of(target) if target is not None else None
+    for shard in sorted(cluster.shards(), key=lambda shard: (shard.node.name == down, shard.number)):
         try:
             cluster.on(shard.number, lambda here: here.write(_SQL["keep"], params))
         except Unavailable:

@@ -66,7 +66,7 @@ def create_key(control: Node, tenant: str | None, label: str = "", key: str | No
     key = key or new_key()
     if tenant is not None and tenant not in {known.tenant for known in tenants(control)}:
         raise NotFound(f"there is no tenant {tenant}")
-    params = {"prefix": _prefix(key), "key_hash": _hash(key), "tenant": tenant, "label": label}
+    params = {"prefix": prefix_of(key), "key_hash": _hash(key), "tenant": tenant, "label": label}
     control.run(_SQL["create_key"].render(), params)
     return key
 
@@ -92,13 +92,18 @@ def authenticate(control: Node, key: str) -> Principal:
     Raises:
         Unauthorized: nobody.
     """
-    rows = control.run(_SQL["find_key"].render(), {"prefix": _prefix(key)})
+    rows = control.run(_SQL["find_key"].render(), {"prefix": prefix_of(key)})
     if not rows or not hmac.compare_digest(bytes(rows[0][0]), _hash(key)):
         raise Unauthorized("the API key is unknown or was revoked")
     return Principal(rows[0][1])
 
 
-def _prefix(key: str) -> str:
+def prefix_of(key: str) -> str:
+    """The part of a key that it is found by.
+
+    Raises:
+        Unauthorized: it is no key.
+    """
     match = _KEY.fullmatch(key)
     if match is None:
         raise Unauthorized("this is not an API key")

@@ -16,6 +16,10 @@ TABLES = ("agents", "ids", "jobs", "leases", "memories", "memory_stats", "embedd
 """The tables whose statistics matter, beside those of vectors."""
 
 
+_LONGEST_S = 1800.0
+"""How long one statement is waited for: an index over a million vectors takes about seven minutes on 2 cores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Promotion:
     """An agent's index: which one, and the number of the last vector in it."""
@@ -81,7 +85,7 @@ def drop_broken_indexes(shard: Shard) -> list[str]:
 @contextmanager
 def alone(shard: Shard) -> Iterator[bool]:
     """Whether nobody else builds indexes in this shard, and so nobody will until the block ends."""
-    with _unhurried(shard) as connection:
+    with shard.node.connection() as connection:
         row = connection.execute("SELECT pg_try_advisory_lock(1835887985, %s)", (shard.number,)).fetchone()
         mine = bool(row and row[0])
         try:
@@ -95,12 +99,13 @@ def alone(shard: Shard) -> Iterator[bool]:
 def _unhurried(shard: Shard) -> Iterator[Connection[Row]]:
     """A connection whose statements may take long, and that the sweep leaves alone."""
     with shard.node.connection() as connection:
-        connection.patience_s = None
         connection.execute("SELECT set_config('application_name', %s, false)", (UNHURRIED,))
         connection.execute("SET statement_timeout = 0")
         connection.execute("SET lock_timeout = 0")
+        usual_s, connection.patience_s = connection.patience_s, _LONGEST_S
         try:
             yield connection
         finally:
+            connection.patience_s = usual_s
             if not connection.closed:
                 connection.execute("RESET ALL")

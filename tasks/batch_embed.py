@@ -76,7 +76,10 @@ def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:
     texts = memories.texts(shard, claim)
     wanted = {job.number: (job.tenant, texts[job.number]) for job in claim.jobs if job.number in texts}
     vectors = embedding.embed(lane, wanted)
-    return memories.attach(shard, claim, vectors.found, lane.table, _delay(vectors.refusal))
+    done = memories.attach(shard, claim, vectors.found, lane.table, _delay(vectors.refusal))
+    if done.dropped:
+        embedding.let_go(lane, shard, claim, wanted)
+    return done
 
 
 def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Done:

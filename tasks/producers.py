@@ -4,7 +4,7 @@ A message is never dropped: one that does not validate, or that breaks what hand
 reason; one whose shard is down is kept on a shard that lives, for the sweep to send on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -64,6 +64,7 @@ def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
     if not isinstance(raw, list) or not 0 < len(raw) <= limits.BATCH_ITEMS:
         raise InvalidInput([], f"items: must be a list of 1 to {limits.BATCH_ITEMS}")
     good = []
+    reasons: dict[int, MemlaneError] = {}
     for index, value in enumerate(raw):
         try:
             item = parse(MemoryItem, value)
@@ -72,15 +73,20 @@ def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
         else:
             named = item.id or item.key
             good.append(item if named else item.model_copy(update={"id": uuid5(_MESSAGES, f"{message_id}:{index}")}))
+    later: dict[int, list[MemoryItem]] = {}
     for item, result in zip(good, accept.accept(lane, tenant, good), strict=True):
-        if isinstance(result, MemlaneError):
-            _keep_item(lane, tenant, item, result)
+        if isinstance(result, Conflict):
+            _keep_items(lane, tenant, [item], result, None)
+        elif isinstance(result, MemlaneError):
+            later.setdefault(lane.cluster.shard_of(tenant, item.agent), []).append(item)
+            reasons[lane.cluster.shard_of(tenant, item.agent)] = result
+    for target, items in later.items():
+        _keep_items(lane, tenant, items, reasons[target], target)
 
 
-def _keep_item(lane: Lane, tenant: str, item: MemoryItem, error: MemlaneError) -> None:
-    """Keep an item that was not taken in: for an operator after a conflict, to be sent on when its shard was down."""
-    message = {"tenant": tenant, **item.model_dump(mode="json", exclude_defaults=True)}
-    target = None if isinstance(error, Conflict) else lane.cluster.shard_of(tenant, item.agent)
+def _keep_items(lane: Lane, tenant: str, items: Sequence[MemoryItem], error: MemlaneError, target: int | None) -> None:
+    """Keep items that were not taken in: for an operator after a conflict, to be sent on when their shard was down."""
+    message = {"tenant": tenant, "items": [item.model_dump(mode="json", exclude_defaults=True) for item in items]}
     strays.keep(lane.cluster, "memory.remember", tenant, str(error), message, target)
 
 

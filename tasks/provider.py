@@ -1,5 +1,6 @@
 """The provider: the embedder, and the patience that it asks for."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -57,7 +58,8 @@ class Provider:
         vectors: dict[int, Vector] = {}
         last: ProviderRefused | None = None
         bad = 0
-        parts = [range(len(texts) // 2, len(texts)), range(len(texts) // 2)]
+        places = random.sample(range(len(texts)), len(texts))  # so that a few bad ones do not stand together
+        parts = [places[len(places) // 2 :], places[: len(places) // 2]]
         while parts:
             part = parts.pop()
             try:
@@ -67,7 +69,8 @@ class Provider:
                 last = refusal
                 bad += len(part) == 1
                 if not refusal.about_input or (bad == _BAD_IN_A_ROW and not vectors):
-                    self._wait(refusal)
+                    last = ProviderRefused(str(refusal), refusal.retry_after_s)
+                    self._wait(last)
                     break
                 if len(part) > 1:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]

@@ -28,6 +28,7 @@ class ProducersTask(Task):  # type: ignore[misc]  # Celery is not typed
 
     Request = "memlane.workers.request:MaskedRequest"
     acks_on_timeout = False  # it goes back to its queue
+    soft_time_limit = 24 * 3600  # which would look like an error of the message: only the hard limit is meant
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it, whatever its arguments are called; Celery's own trips over one called self."""

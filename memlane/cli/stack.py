@@ -160,7 +160,7 @@ def migrate(as_json: Json = False) -> None:
     text: list[Any] = [*done.applied, "up to date"]
     if done.lacking:
         text.append(
-            "the current model is another now: `memlane embed --everybody` asks for the vectors that are missing"
+            "memories may lack vectors of the current model: `memlane embed --everybody` asks for the missing ones"
         )
     out.result(done, text)
 

@@ -25,7 +25,7 @@ WITH RECURSIVE looked_at (tenant, places) AS (
         WHERE kind = %(kind)s AND tenant = looked_at.tenant AND lease IS NULL AND parked_at IS NULL
               AND not_before <= now() AND deaths = 0
         ORDER BY not_before, number
-        LIMIT (SELECT ceil(%(limit)s::numeric / greatest(places, 1)) FROM scan)
+        LIMIT (SELECT %(limit)s::int / greatest(places, 1) FROM scan)
         FOR UPDATE SKIP LOCKED) AS share
     WHERE looked_at.tenant <> %(after)s
 ), lease AS (
@@ -160,12 +160,14 @@ SELECT kind,
 FROM {shard}.jobs GROUP BY kind;
 
 -- name: open_texts
--- Open jobs for texts that belong to no agent, unless they are open already.
-INSERT INTO {shard}.jobs (number, kind, tenant, id, payload)
+-- Open jobs for texts that belong to no agent, unless they are open already; what was parked begins anew.
+INSERT INTO {shard}.jobs AS j (number, kind, tenant, id, payload)
 SELECT nextval('{shard}.numbers'), 'text_embed', %(tenant)s, t.id, jsonb_build_object('content', t.content)
 FROM unnest(%(ids)s::uuid[], %(contents)s::text[]) AS t(id, content), {shard}.fence(%(epoch)s)
 ORDER BY t.id
-ON CONFLICT (id) WHERE kind = 'text_embed' DO NOTHING
+ON CONFLICT (id) WHERE kind = 'text_embed' DO UPDATE
+SET not_before = now(), deaths = 0, parked_at = NULL, error = NULL
+WHERE j.parked_at IS NOT NULL
 RETURNING 1;
 
 -- name: open_missing

@@ -72,7 +72,9 @@ WITH ended AS (
     DELETE FROM {shard}.jobs USING held LEFT JOIN vectors ON vectors.number = held.number
     WHERE jobs.number = held.number
       AND (vectors.number IS NOT NULL
-           OR NOT EXISTS (SELECT FROM {shard}.memories m WHERE m.agent = jobs.agent AND m.number = jobs.number))
+           OR NOT EXISTS (SELECT FROM {shard}.memories m
+                          JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before
+                          WHERE m.agent = jobs.agent AND m.number = jobs.number))
     RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, vectors.embedding
 ), later AS (
     UPDATE {shard}.jobs SET lease = NULL, error = %(error)s, not_before = {later}
@@ -102,10 +104,11 @@ WITH ended AS (
 SELECT (SELECT count(*) FROM finished), (SELECT count(*) FROM later), (SELECT count(*) FROM ended);
 
 -- name: texts
--- The texts of stored memories, for embedding.
+-- The texts of memories that are stored and not forgotten, for embedding.
 SELECT m.number, m.speaker, m.content
 FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[]) AS w(agent, number)
-JOIN {shard}.memories m ON m.agent = w.agent AND m.number = w.number;
+JOIN {shard}.memories m ON m.agent = w.agent AND m.number = w.number
+JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before;
 
 -- name: by_id
 -- One memory by its id.

@@ -7,8 +7,10 @@ SELECT model, dims FROM control.models ORDER BY created_at;
 UPDATE control.models SET is_current = false WHERE is_current AND model <> %(model)s;
 
 -- name: make_current
--- Make a model the current one; whether all memories have been looked through for its vectors since.
-INSERT INTO control.models AS m (model, dims, is_current) VALUES (%(model)s, %(dims)s, true)
+-- Make a model the current one; whether all memories have been looked through for its vectors since. With
+-- the first model there are none yet.
+INSERT INTO control.models AS m (model, dims, is_current, backfilled_at)
+VALUES (%(model)s, %(dims)s, true, CASE WHEN %(first)s THEN now() END)
 ON CONFLICT (model) DO UPDATE SET is_current = true, backfilled_at = CASE WHEN m.is_current THEN m.backfilled_at END
 RETURNING backfilled_at IS NOT NULL;
 

@@ -71,7 +71,7 @@ def test_a_node_that_hangs_does_not_hold_up_the_others(
     hung = [answers[name] for name, node in homes.items() if node == "node-2"]
     assert {status for status, _ in living} == {202}
     assert {status for status, _ in hung} == {503}
-    assert max(took for _, took in living) < 1.5
+    assert max(took for _, took in living) < hanging.pool_wait_s
     assert max(took for _, took in hung) < 15
 
 
@@ -92,7 +92,7 @@ def test_recalls_of_living_nodes_go_on_beside_one_that_hangs(
         with ThreadPoolExecutor(40) as pool:
             answers = list(pool.map(recall, range(80)))
     assert {status for status, _ in answers} == {200}
-    assert max(took for _, took in answers) < 4
+    assert max(took for _, took in answers) < hanging.statement_timeout_s / 2
 
 
 def test_shards_that_were_down_when_the_map_was_read_are_found_later(settings: Settings, lane: Lane) -> None:

@@ -385,6 +385,15 @@ def test_tenants_with_nothing_due_take_no_place_in_a_claim(lane: Lane, settings:
     assert claim.last == "d"
 
 
+def test_a_claim_is_never_larger_than_asked_for(lane: Lane, shard: Shard) -> None:
+    for tenant in ("a", "b", "c"):
+        agent = next(f"a{n}" for n in range(99) if lane.cluster.shard_of(tenant, f"a{n}") == shard.number)
+        accepted(lane, *(item(f"memory {n}", agent=agent) for n in range(9)), tenant=tenant)
+    claim = jobs.claim(shard, Kind.REMEMBER, Terms("me", 30, 8))
+    assert claim is not None
+    assert len(claim.jobs) == 6
+
+
 def test_a_vector_is_there_once_however_many_jobs_ask_for_it(lane: Lane, settings: Settings, shard: Shard) -> None:
     remembered(lane, item("tea"))
     for _ in range(2):

@@ -36,6 +36,12 @@ def test_one_bad_text_does_not_spoil_its_batch() -> None:
     assert len(embedder.asked) <= 7
 
 
+def test_a_few_bad_texts_at_the_head_do_not_shut_a_provider_off() -> None:
+    embedder = Scripted(ProviderRefused("400", about_input=True))
+    answer = Provider(embedder).embed(["bad", "bad", "bad", *(f"text {n}" for n in range(253))])
+    assert sorted(answer.vectors) == list(range(3, 256))
+
+
 def test_one_that_refuses_every_text_is_left_alone_soon() -> None:
     embedder = Scripted(ProviderRefused("400", retry_after_s=30, about_input=True), bad="")
     provider = Provider(embedder)
