@@ -23,8 +23,9 @@ class QueueName(StrEnum):
     REMEMBER = "remember"
     EMBED = "embed"
     OPTIMIZE = "optimize"
+    """Statistics and index builds, which may take long."""
     MAINTENANCE = "maintenance"
-    """Removal of what was forgotten, and the duties of beat."""
+    """Removal of what was forgotten, which must not wait for an index build."""
     SWEEP = "sweep"
     """Apart, so that a backlog elsewhere cannot keep lost work from being found."""
 
@@ -47,7 +48,8 @@ WORKER_CLASSES = {
     c.name: c
     for c in (
         WorkerClass(WorkerClassName.INGEST, (QueueName.MEMORY, QueueName.REMEMBER, QueueName.EMBED), 120, 300),
-        WorkerClass(WorkerClassName.UPKEEP, (QueueName.OPTIMIZE, QueueName.MAINTENANCE), 3600, 7200),
+        WorkerClass(WorkerClassName.UPKEEP, (QueueName.OPTIMIZE,), 3600, 7200),
+        WorkerClass(WorkerClassName.MAINTENANCE, (QueueName.MAINTENANCE,), 3600, 7200),
         WorkerClass(WorkerClassName.SWEEP, (QueueName.SWEEP,), 60, 120),
     )
 }
@@ -59,7 +61,7 @@ ROUTES = {
     "drain.optimize": {"queue": QueueName.OPTIMIZE.value},
     "drain.forget": {"queue": QueueName.MAINTENANCE.value},
     "beat.sweep": {"queue": QueueName.SWEEP.value},
-    "beat.*": {"queue": QueueName.MAINTENANCE.value},
+    "beat.*": {"queue": QueueName.OPTIMIZE.value},
 }
 
 

@@ -39,6 +39,7 @@ class WorkerClassName(StrEnum):
 
     INGEST = "ingest"
     UPKEEP = "upkeep"
+    MAINTENANCE = "maintenance"
     SWEEP = "sweep"
 
 
@@ -113,7 +114,7 @@ class Settings(BaseSettings):
     """How long a call waits for a connection before the node counts as down."""
     connect_timeout_s: Count = 2
     """How long connecting to one host may take."""
-    statement_timeout_s: Seconds = 20.0
+    statement_timeout_s: Seconds = 10.0
     """Longest time of a statement of the main path; shorter than the lease."""
     text_search: Annotated[str, Field(pattern=r"^[a-z_]{1,63}$")] = "english"
     """Postgres text search configuration: how words are stemmed."""

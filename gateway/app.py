@@ -60,10 +60,10 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Durable, searchable long-term memory for AI agents.",
         lifespan=lifespan,
-        dependencies=[Depends(known_only)],
     )
-    for routes in (memories, receipts, recall, agents, admin, probes):
-        app.include_router(routes.router)
+    for routes in (memories, receipts, recall, agents, admin):
+        app.include_router(routes.router, dependencies=[Depends(known_only)])
+    app.include_router(probes.router)
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
     return app

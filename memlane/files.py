@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +58,9 @@ def read_memories(path: Path) -> Iterator[Line]:
     text = _text(path)
     samples = _samples(path, text)
     if samples is not None:
-        yield from _numbered(turn for sample in samples for turn in _turns(sample))
+        with _shape_of(path):
+            turns = [turn for sample in samples for turn in _turns(sample)]
+        yield from _numbered(turns)
     else:
         yield from _json_lines(text)
 
@@ -73,12 +76,23 @@ def read_questions(path: Path) -> list[Question]:
         raise InvalidInput(
             [FieldError("file", f"{path} is not a LoCoMo file: a JSON list with `conversation` and `qa`")]
         )
-    return [
-        Question(str(sample["sample_id"]), str(qa["question"]), _evidence(qa), int(qa["category"]))
-        for sample in samples
-        for qa in sample.get("qa", [])
-        if qa["category"] in SCORED_CATEGORIES and _evidence(qa)
-    ]
+    with _shape_of(path):
+        return [
+            Question(str(sample["sample_id"]), str(qa["question"]), _evidence(qa), int(qa["category"]))
+            for sample in samples
+            for qa in sample.get("qa", [])
+            if qa["category"] in SCORED_CATEGORIES and _evidence(qa)
+        ]
+
+
+@contextmanager
+def _shape_of(path: Path) -> Iterator[None]:
+    """Say of a file that it is not what it looks like, whatever part of it is missing or of another kind."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InvalidInput([FieldError("file", f"{path} is not of LoCoMo's form: {why}")]) from None
 
 
 def _samples(path: Path, text: str) -> list[Mapping[str, Any]] | None:
@@ -100,12 +114,17 @@ def _samples(path: Path, text: str) -> list[Mapping[str, Any]] | None:
 def _text(path: Path) -> str:
     """All of a file, or of standard input for `-`; a byte order mark is no part of it."""
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return data.decode("utf-8-sig")
+        return _bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise InvalidInput([FieldError("file", f"{path} cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise InvalidInput([FieldError("file", f"{path} is not text in UTF-8")]) from None
+
+
+def _bytes(path: Path) -> bytes:
+    if str(path) != "-":
+        return path.read_bytes()
+    return sys.stdin.buffer.read() if sys.stdin else b""
 
 
 def _turns(sample: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -168,7 +187,7 @@ def _why_no_json(line: str) -> str | None:
     return None
 
 
-def _numbered(raws: Iterator[dict[str, Any]]) -> Iterator[Line]:
+def _numbered(raws: Sequence[dict[str, Any]]) -> Iterator[Line]:
     for number, raw in enumerate(raws, 1):
         yield _line(number, raw)
 

@@ -82,6 +82,11 @@ def forget(shard: Shard, tenant: str, agent: str) -> int | None:
     return rows[0][0] if rows else None
 
 
+def of_tenant(shard: Shard, tenant: str) -> list[int]:
+    """The numbers of all agents of a tenant in a shard."""
+    return [number for (number,) in shard.run(_SQL["of_tenant"], {"tenant": tenant})]
+
+
 def large(shard: Shard, promote_at: int) -> list[int]:
     """Numbers of agents with at least so many memories, the largest first."""
     return [number for (number,) in shard.run(_SQL["large"], {"promote_at": promote_at})]

@@ -55,6 +55,7 @@ def remove_slice(shard: Shard, tenant: str, agent: int) -> Forgotten:
     tables = vector_tables(shard)
     with _transaction(shard, tenant, {"agent": agent, "numbers": numbers}) as step:
         dropped = step("remove_jobs").count(("remember",))
+        step("lock_agent")
         stored = step("remove_memories")[0][0]
         for table in tables:
             step("remove_vectors", vectors=table)

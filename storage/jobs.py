@@ -23,7 +23,7 @@ _OPTIMIZE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
 SLICE = 5000
 """How many memories are looked at in one transaction for a missing vector."""
 
-LOOKING_S = 15.0
+LOOKING_S = 8.0
 """How long one call looks for memories without a vector."""
 
 _LAST = 2**63 - 1
@@ -246,8 +246,8 @@ def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> 
     return len(shard.write(_SQL["open_texts"], params))
 
 
-def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: int | None) -> int:
-    """Open embed jobs for memories without a vector of a model, of a tenant, an agent, or all; how many.
+def open_missing(shard: Shard, vectors: str, agents: Sequence[int] | None = None) -> int:
+    """Open embed jobs for memories without a vector of a model, of some agents or of all; how many.
 
     It goes in slices, each a transaction, so that a large shard is no long statement.
 
@@ -255,16 +255,18 @@ def open_missing(shard: Shard, vectors: str, tenant: str | None, agent: int | No
         Unavailable: it takes too long for one call; asked again, it gets further.
     """
     until = monotonic() + LOOKING_S
-    opened, place = 0, (0 if agent is None else agent, -1)
-    last_agent = _LAST if agent is None else agent
-    while True:
-        params = {"agent": place[0], "number": place[1], "last_agent": last_agent, "tenant": tenant, "limit": SLICE}
-        rows = shard.write(_SQL["open_missing"], params, vectors=vectors)
-        if not rows:
-            return opened
-        opened, place = opened + rows[0][2], rows[0][:2]
-        if monotonic() > until:
-            raise Unavailable(f"not all memories of shard {shard.number} could be looked at in time: ask again")
+    opened = 0
+    for agent, last_agent in [(0, _LAST)] if agents is None else [(agent, agent) for agent in agents]:
+        place = {"agent": agent, "number": -1}
+        seen = SLICE
+        while seen == SLICE:
+            params = {**place, "last_agent": last_agent, "limit": SLICE}
+            seen, more, *ended = shard.write(_SQL["open_missing"], params, vectors=vectors)[0]
+            opened += more
+            place = dict(zip(place, ended, strict=True))
+            if monotonic() > until:
+                raise Unavailable(f"not all memories of shard {shard.number} could be looked at in time: ask again")
+    return opened
 
 
 def open_optimize(shard: Shard, tenant: str, agent: int | None) -> UUID:

@@ -30,10 +30,13 @@ UNHURRIED = "memlane unhurried"
 """The application name of sessions whose statements may take long, and which the sweep leaves alone."""
 
 REFUSE_S = 0.5
-"""How long calls are refused after a failure, in seconds."""
+"""How long calls are refused after a failure, in seconds; longer where it took long to be seen."""
 
-_REFUSE_IMPATIENT_S = 2.0
-"""How long calls that are in a hurry are refused after one of them took too long, in seconds."""
+_REFUSE_LONGEST_S = 3.0
+"""How long calls are refused after a failure that took long to be seen, in seconds."""
+
+_LOOK_S = 1.0
+"""How long a node that failed is waited for when it is asked whether it lives."""
 
 _GRACE_S = 2.0
 """How much longer than a statement may take we wait for the server to say so."""
@@ -80,6 +83,7 @@ class Node:
         self.name = name
         self._refused_until = 0.0
         self._impatient_until = 0.0
+        self._suspect = False
         self._patience_s = settings.statement_timeout_s + _GRACE_S
         self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
@@ -131,25 +135,38 @@ class Node:
         Raises:
             NodeDown: there is none to be had.
         """
-        if monotonic() < (self._refused_until if patience_s is None else self._impatient_until):
+        begun = monotonic()
+        if begun < (self._refused_until if patience_s is None else self._impatient_until):
             raise NodeDown(f"node {self.name} does not answer")
         try:
             with translated(self.name):
                 connection = self._live_connection(patience_s)
-                connection.patience_s = patience_s or self._patience_s
                 try:
+                    self._look(connection)
+                    connection.patience_s = patience_s or self._patience_s
                     yield connection
                 finally:
                     self._pool.putconn(connection)
         except NodeDown:
-            self._note_failure(patience_s)
+            self._note_failure(patience_s, monotonic() - begun)
             raise
 
-    def _note_failure(self, patience_s: float | None) -> None:
-        """Refuse calls for a moment; a node that was too slow for somebody in a hurry is not down for the others."""
-        self._impatient_until = monotonic() + (REFUSE_S if patience_s is None else _REFUSE_IMPATIENT_S)
+    def _look(self, connection: PatientConnection) -> None:
+        """After a failure ask something small first, so that a node that hangs costs seconds, not a whole patience."""
+        if self._suspect:
+            connection.patience_s = _LOOK_S
+            connection.execute("SELECT 1")
+            self._suspect = False
+
+    def _note_failure(self, patience_s: float | None, took_s: float) -> None:
+        """Refuse calls for a moment: as long as it took to find out, within bounds.
+
+        A node that was too slow for somebody in a hurry is not down for the others.
+        """
+        self._impatient_until = monotonic() + max(took_s, REFUSE_S)
         if patience_s is None:
-            self._refused_until = monotonic() + REFUSE_S
+            self._suspect = True
+            self._refused_until = monotonic() + min(max(took_s, REFUSE_S), _REFUSE_LONGEST_S)
 
     def _live_connection(self, patience_s: float | None) -> PatientConnection:
         """A connection that the server has not closed while it lay in the pool; costs no round trip."""

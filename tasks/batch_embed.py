@@ -5,7 +5,7 @@ from uuid import UUID, uuid5
 
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import ProviderRefused
-from memlane.storage import jobs, memories, models
+from memlane.storage import agents, jobs, memories, models
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
 from memlane.storage.jobs import NO_DELAY, Claim, Delay, Done, Kind
@@ -51,12 +51,12 @@ def open_missing(lane: Lane, number: int, tenant: str | None, agent: str | None 
     """Ask for the vectors that memories on a shard lack: of one agent, a tenant, or all; how many jobs that made."""
 
     def work(shard: Shard) -> int:
-        known = None
-        if tenant is not None and agent is not None:
-            known = lane.numbers.of(shard, tenant, [agent], register=False).get(agent)
-            if known is None:
-                return 0
-        return jobs.open_missing(shard, lane.table, tenant, known)
+        if tenant is None:
+            return jobs.open_missing(shard, lane.table)
+        if agent is None:
+            return jobs.open_missing(shard, lane.table, agents.of_tenant(shard, tenant))
+        known = lane.numbers.of(shard, tenant, [agent], register=False)
+        return jobs.open_missing(shard, lane.table, list(known.values()))
 
     opened = lane.cluster.on(number, work)
     if opened:

@@ -7,7 +7,7 @@ and fenced (the lease was lost: somebody else has the jobs).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
@@ -61,6 +61,8 @@ class Process:
     """Names this process in leases."""
     stopping: Callable[[], bool]
     """Whether it was asked to stop."""
+    places: dict[tuple[Kind, int], str] = field(default_factory=dict)
+    """The tenant after which the next claim of a kind on a shard begins, so that slices go round as well."""
 
 
 def drain(process: Process, task: str, shard: int) -> None:
@@ -91,15 +93,21 @@ def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
     """Claim after claim until nothing is due: suspects first, then all, rotating over tenants."""
     settings = process.lane.settings
     terms = Terms(process.holder, settings.lease_s, DUTIES[kind].at_once or settings.claim_size)
-    after = ""
-    claim = jobs.claim_suspects(shard, kind, terms) or jobs.claim(shard, kind, terms)
+    claim = jobs.claim_suspects(shard, kind, terms) or _next(process, shard, kind, terms)
     while claim is not None:
         yield claim
-        after = claim.last
-        claim = jobs.claim(shard, kind, terms, after)
-        if claim is None and after:
-            claim = jobs.claim(shard, kind, terms)
-        claim = claim or jobs.claim_suspects(shard, kind, terms)
+        claim = _next(process, shard, kind, terms) or jobs.claim_suspects(shard, kind, terms)
+
+
+def _next(process: Process, shard: Shard, kind: Kind, terms: Terms) -> Claim | None:
+    """The next claim round the tenants; from the first again after the last."""
+    place = kind, shard.number
+    after = process.places.get(place, "")
+    claim = jobs.claim(shard, kind, terms, after)
+    if claim is None and after:
+        claim = jobs.claim(shard, kind, terms)
+    process.places[place] = claim.last if claim is not None else ""
+    return claim
 
 
 def work_off(process: Process, shard: Shard, claim: Claim) -> bool:

@@ -69,10 +69,14 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 def open_session(url: str | None, api_key: str | None, data: Path | None, as_json: bool) -> Session:
     """The server that the options name, or the stack in the data directory; a key that is given is used with either.
 
+    Whoever can read the data directory is its admin, whatever the key.
+
     Raises:
         Misconfigured: neither is there.
     """
     out = Output(as_json)
+    if api_key == "":
+        raise Misconfigured("the API key is empty")
     if url is None:
         return _local(data, api_key, out)
     if api_key is None:

@@ -1,6 +1,7 @@
 """Where the server is: as given, or as the environment says."""
 
 import os
+from urllib.parse import urlsplit
 
 from memlane.errors import Misconfigured
 
@@ -18,6 +19,16 @@ def resolve(url: str | None, api_key: str | None) -> tuple[str, str]:
             "where is memlane? give url and api_key, or set MEMLANE_URL and MEMLANE_API_KEY; "
             "`memlane env` prints them for the stack on this machine"
         )
+    if not _names_a_gateway(url):
+        raise Misconfigured(f"{url} is no URL of a gateway, like http://127.0.0.1:8777")
     if not (api_key.isascii() and api_key.isprintable()):
         raise Misconfigured("the API key is none: it has signs that no key has")
     return url.rstrip("/"), api_key
+
+
+def _names_a_gateway(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a bracket that makes no sense
+        return False

@@ -32,6 +32,10 @@ WITH forgotten AS (
 )
 SELECT number FROM forgotten;
 
+-- name: of_tenant
+-- All agents of a tenant.
+SELECT number FROM {shard}.agents WHERE tenant = %(tenant)s ORDER BY number;
+
 -- name: large
 -- Agents that may have outgrown exact search.
 SELECT number FROM {shard}.agents WHERE memories >= %(promote_at)s ORDER BY memories DESC;

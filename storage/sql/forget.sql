@@ -58,8 +58,12 @@ WHERE number IN (SELECT number FROM {shard}.jobs WHERE number = ANY(%(numbers)s:
                  AND kind IN ('remember', 'embed') ORDER BY number FOR UPDATE)
 RETURNING kind;
 
+-- name: lock_agent
+-- Remove a slice of a forgotten agent, second: lock the agent, as all do between jobs and what they are about.
+SELECT number FROM {shard}.agents WHERE number = %(agent)s FOR NO KEY UPDATE;
+
 -- name: remove_memories
--- Remove a slice of a forgotten agent, second: the rows and their counts.
+-- Remove a slice of a forgotten agent, third: the rows and their counts.
 WITH gone AS (
     DELETE FROM {shard}.memories WHERE agent = %(agent)s AND number = ANY(%(numbers)s::bigint[])
     RETURNING length(words) AS words
@@ -70,13 +74,13 @@ WHERE number = %(agent)s
 RETURNING s.memories;
 
 -- name: remove_vectors
--- Remove a slice of a forgotten agent, third: the vectors of one model.
+-- Remove a slice of a forgotten agent, fourth: the vectors of one model.
 DELETE FROM {shard}.{vectors}
 WHERE (agent, number) IN (
     SELECT agent, number FROM {shard}.{vectors} WHERE agent = %(agent)s AND memory = ANY(%(numbers)s::bigint[]));
 
 -- name: remove_stats
--- Remove a slice of a forgotten agent, fourth: what is known of their use.
+-- Remove a slice of a forgotten agent, fifth: what is known of their use.
 DELETE FROM {shard}.memory_stats WHERE agent = %(agent)s AND number = ANY(%(numbers)s::bigint[]);
 
 -- name: remove_identities

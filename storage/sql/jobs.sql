@@ -171,7 +171,7 @@ WHERE j.parked_at IS NOT NULL
 RETURNING 1;
 
 -- name: open_missing
--- Open an embed job for each memory of a slice that has no vector of this model; where the slice ended.
+-- Open an embed job for each memory of a slice that has no vector of this model; how many it has, and where it ended.
 WITH slice AS MATERIALIZED (
     SELECT agent, number, id FROM {shard}.memories
     WHERE (agent, number) > (%(agent)s, %(number)s) AND agent <= %(last_agent)s
@@ -183,8 +183,7 @@ WITH slice AS MATERIALIZED (
     FROM slice s
     JOIN {shard}.agents a ON a.number = s.agent AND s.number >= a.forgotten_before
     CROSS JOIN {shard}.fence(%(epoch)s)
-    WHERE (%(tenant)s::text IS NULL OR a.tenant = %(tenant)s)
-      AND NOT EXISTS (SELECT FROM {shard}.{vectors} v WHERE v.agent = s.agent AND v.memory = s.number)
+    WHERE NOT EXISTS (SELECT FROM {shard}.{vectors} v WHERE v.agent = s.agent AND v.memory = s.number)
     ORDER BY s.number
     ON CONFLICT (number) DO NOTHING
     RETURNING agent, id
@@ -193,7 +192,8 @@ WITH slice AS MATERIALIZED (
     FROM opened
     WHERE ids.agent = opened.agent AND ids.id = opened.id AND ids.state = 'searchable'
 )
-SELECT agent, number, (SELECT count(*) FROM opened) FROM slice ORDER BY agent DESC, number DESC LIMIT 1;
+SELECT (SELECT count(*) FROM slice), (SELECT count(*) FROM opened), last.agent, last.number
+FROM (SELECT) AS one LEFT JOIN (SELECT agent, number FROM slice ORDER BY agent DESC, number DESC LIMIT 1) AS last ON true;
 
 -- name: open_optimize
 -- Open an optimize job unless the same one is open already; one that was parked begins anew.

@@ -148,6 +148,7 @@ def test_killed_processes_are_started_again(stack: Folder, run: Run) -> None:
         "gateway",
         "worker-ingest",
         "worker-upkeep",
+        "worker-maintenance",
         "worker-sweep",
         "beat-1",
         "beat-2",

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from memlane import AsyncClient, Client, State
-from memlane.errors import Conflict, InvalidInput, NotFound, ServerError, Unavailable, WaitTimeout
+from memlane.errors import Conflict, InvalidInput, Misconfigured, NotFound, ServerError, Unavailable, WaitTimeout
 
 
 class Flaky(BaseHTTPRequestHandler):
@@ -115,6 +115,12 @@ def test_waiting_for_what_nobody_knows(gateway: str, tenant_key: str) -> None:
         unknown = replace(known, id=UUID(int=7))
         with pytest.raises(NotFound):
             client.wait([unknown], timeout=5)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[::1", "http://host:abc", "ftp://host", "http://"])
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(Misconfigured):
+        Client(url, "k")
 
 
 def test_in_the_end_it_is_an_error() -> None:

@@ -436,3 +436,18 @@ def test_settings_that_are_wrong_count_as_no_death(lane: Lane, settings: Setting
     for _ in range(3):
         drain_all(lane, Kind.REMEMBER)
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1
+
+
+def test_tenants_have_their_turn_though_each_slice_ends_after_one_claim(
+    lane: Lane, settings: Settings, shard: Shard
+) -> None:
+    for tenant in "abcdef":
+        agent = next(f"a{n}" for n in range(99) if lane.cluster.shard_of(tenant, f"a{n}") == shard.number)
+        accepted(lane, *(item(f"memory {n}", agent=agent) for n in range(9)), tenant=tenant)
+    lane.settings = settings.model_copy(update={"claim_size": 2, "slice_s": 1e-9})
+    process = process_of(lane)
+    for _ in range(3):
+        drains.drain(process, "drain.remember", shard.number)
+    with sql(settings, shard.node.name) as connection:
+        rows = connection.execute(f"SELECT DISTINCT tenant FROM {shard.schema}.ledger WHERE event = 'stored'".encode())
+        assert {tenant for (tenant,) in rows} == set("abcdef")

@@ -1,5 +1,6 @@
 """Forgetting: nothing of it is left, and nothing comes back."""
 
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 
 import pytest
@@ -152,3 +153,17 @@ def test_while_the_provider_works_its_cache_keeps_nothing(lane: Lane, settings: 
     assert forget.forget_memory(lane, "acme", "ada", receipt.id)
     remember(lane, shard, claim)
     assert count_rows(settings, lane.cluster, "embedding_cache") == 0
+
+
+def test_memories_and_their_agent_at_once_never_deadlock(lane: Lane, settings: Settings) -> None:
+    receipts = remembered(lane, *(item(f"memory {n}") for n in range(200)))
+    with ThreadPoolExecutor(4) as pool:
+        one_by_one = pool.map(lambda r: forget.forget_memory(lane, "acme", "ada", r.id), receipts)
+        forget.forget_agent(lane, "acme", "ada")
+        drain_all(lane, Kind.FORGET)
+        assert all(one_by_one)
+    drain_all(lane, Kind.FORGET)
+    assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, "jobs") == 0
+    balance = ledger.balance(lane.cluster, "acme")
+    assert balance.balanced
+    assert balance.events[LedgerEvent.FORGOTTEN] == 200

@@ -64,6 +64,26 @@ def test_neither_form(tmp_path: Path, text: str) -> None:
         list(read_memories(write(tmp_path, text)))
 
 
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {"conversation": 5},
+        {"conversation": {"session_1": 5}},
+        {"conversation": {"session_1": [{"speaker": "Ada", "dia_id": "D1:1"}]}},
+        {"conversation": {"session_1_date_time": 5, "session_1": []}},
+    ],
+)
+def test_what_only_looks_like_a_conversation(tmp_path: Path, sample: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match="LoCoMo"):
+        list(read_memories(write(tmp_path, json.dumps([sample]))))
+
+
+@pytest.mark.parametrize("qa", [{"question": "?"}, {"question": "?", "category": 1, "evidence": [5]}])
+def test_a_question_that_is_none(tmp_path: Path, qa: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match="LoCoMo"):
+        read_questions(write(tmp_path, json.dumps([{"conversation": {}, "qa": [qa]}])))
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         list(read_memories(tmp_path / "nothing"))
