@@ -65,8 +65,18 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router, dependencies=[Depends(known_only)])
     app.include_router(probes.router)
     problems.install(app)
+    _describe_keys(app)
     app.add_middleware(Measured, metrics=metrics)
     return app
+
+
+def _describe_keys(app: FastAPI) -> None:
+    """Tell OpenAPI of the API key. FastAPI would for a dependency that parses it, on the path of each request."""
+    document = app.openapi()
+    document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, methods in document["paths"].items():
+        for described in methods.values() if path.startswith("/v1/") else ():
+            described["security"] = [{"key": []}]
 
 
 def _make(settings: Settings, metrics: Metrics) -> Gateway:

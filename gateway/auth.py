@@ -1,11 +1,9 @@
 """Who asks: API keys, looked up in control and trusted for a few seconds, or longer while control is down."""
 
 from time import monotonic
-from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
+from fastapi import Request
 
 from memlane.errors import Forbidden, Unauthorized, Unavailable
 from memlane.gateway.threads import LOOK_S, Threads
@@ -79,11 +77,7 @@ class Keys:
         self._known = {key: known for key, known in self._known.items() if tenants.prefix_of(key) != prefix}
 
 
-_BEARER = HTTPBearer(auto_error=False, description="An API key: mlk_...")
-"""Tells OpenAPI of the header; the answer to a request without one is ours."""
-
-
-async def principal(request: Request, _described: Annotated[object, Depends(_BEARER)] = None) -> Principal:
+async def principal(request: Request) -> Principal:
     """Who sent a request.
 
     Raises:
@@ -96,23 +90,25 @@ async def principal(request: Request, _described: Annotated[object, Depends(_BEA
     return await keys.holder(key.strip())
 
 
-async def tenant(asking: Annotated[Principal, Depends(principal)]) -> str:
+async def tenant(request: Request) -> str:
     """The tenant whose key a request carries.
 
     Raises:
         Forbidden: it is the admin's, who sees no memory.
     """
+    asking = await principal(request)
     if asking.tenant is None:
         raise Forbidden("the admin key sees no memories: use a tenant's key")
     return asking.tenant
 
 
-async def admin(asking: Annotated[Principal, Depends(principal)]) -> Principal:
+async def admin(request: Request) -> Principal:
     """The admin.
 
     Raises:
         Forbidden: it is a tenant's key.
     """
+    asking = await principal(request)
     if not asking.admin:
         raise Forbidden("this needs the admin key")
     return asking

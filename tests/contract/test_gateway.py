@@ -304,7 +304,9 @@ def test_the_api_describes_itself(gateway: str) -> None:
         "/readyz",
         "/metrics",
     }
-    json.dumps(document)
+    assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    assert document["paths"]["/v1/recall"]["post"]["security"] == [{"key": []}]
+    assert "security" not in document["paths"]["/healthz"]["get"]
 
 
 def test_status_tells_of_everything(gateway: str, admin_key: str, http: httpx.Client) -> None:
