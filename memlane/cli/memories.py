@@ -164,10 +164,9 @@ def said(memory: Memory) -> str:
 
 
 def _memories_table(memories: Sequence[Memory]) -> Table:
-    rows = [
-        (m.id, f"{m.occurred_at:%Y-%m-%d %H:%M}", m.kind, ", ".join(m.tags), m.importance, said(m)) for m in memories
-    ]
-    return table("", ["id", "when", "kind", "tags", "importance", "memory"], rows)
+    """The memories, with their tags; the rest is in the JSON, an id leaves little room."""
+    rows = [(m.id, f"{m.occurred_at:%Y-%m-%d}", " ".join((said(m), *(f"#{tag}" for tag in m.tags)))) for m in memories]
+    return table("", ["id", "when", "memory"], rows)
 
 
 def _filters(

@@ -51,12 +51,16 @@ class Output:
         return Progress(*columns, console=self._err, disable=self.as_json, transient=False)
 
 
+_WHOLE = ("id", "score", "when")
+"""Columns whose cells are kept in one line."""
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table for people; numbers stand to the right."""
     made = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "id")
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
         made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     return made
