@@ -5,6 +5,7 @@ and `qa`: questions with the ids of the turns that hold the answer. A conversati
 session a thread, a turn a memory with its id as key.
 """
 
+import codecs
 import json
 import re
 import sys
@@ -12,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID, uuid5
 
 from memlane.contract import MemoryItem
@@ -50,19 +53,29 @@ class Question:
 
 
 def read_memories(path: Path) -> Iterator[Line]:
-    """The memories of a file, in its order.
+    """The memories of a file, in its order; JSON Lines are read as they are asked for, `-` is standard input.
 
     Raises:
         InvalidInput: it cannot be read, or is neither of the two forms.
     """
-    text = _text(path)
-    samples = _samples(path, text)
-    if samples is not None:
-        with _shape_of(path):
-            turns = [turn for sample in samples for turn in _turns(sample)]
-        yield from _numbered(turns)
-    else:
-        yield from _json_lines(text)
+    with _opened(path) as file:
+        lines: Iterator[tuple[int, bytes]] = enumerate(file, 1)
+        first = next((numbered for numbered in lines if numbered[1].strip()), None)
+        if first is None:
+            return
+        number, line = first[0], first[1].removeprefix(codecs.BOM_UTF8)
+        if line.lstrip().startswith(b"["):
+            rest = file.read()
+            samples = _samples(path, line + rest)
+            if samples is not None:
+                with _shape_of(path):
+                    turns = [turn for sample in samples for turn in _turns(sample)]
+                yield from (_checked(place, turn) for place, turn in enumerate(turns, 1))
+                return
+            lines = enumerate(rest.split(b"\n"), number + 1)
+        for place, data in chain([(number, line)], lines):
+            if data.strip():
+                yield _json_line(place, data)
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -71,7 +84,8 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         InvalidInput: it is not a LoCoMo file.
     """
-    samples = _samples(path, _text(path))
+    with _opened(path) as file:
+        samples = _samples(path, file.read().removeprefix(codecs.BOM_UTF8))
     if samples is None:
         raise InvalidInput(
             [FieldError("file", f"{path} is not a LoCoMo file: a JSON list with `conversation` and `qa`")]
@@ -95,15 +109,15 @@ def _shape_of(path: Path) -> Iterator[None]:
         raise InvalidInput([FieldError("file", f"{path} is not of LoCoMo's form: {why}")]) from None
 
 
-def _samples(path: Path, text: str) -> list[Mapping[str, Any]] | None:
+def _samples(path: Path, data: bytes) -> list[Mapping[str, Any]] | None:
     """The samples of a LoCoMo file, or None if it is not one: no list, or only its first line is one."""
-    if not text.lstrip().startswith("["):
+    if not data.lstrip().startswith(b"["):
         return None
     try:
-        found = json.loads(text)
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        first, _, rest = text.lstrip().partition("\n")
-        if rest.lstrip().startswith("{") and _why_no_json(first) is None:
+        first, _, rest = data.lstrip().partition(b"\n")
+        if rest.lstrip().startswith(b"{") and not isinstance(_parsed(first), _NoJson):
             return None
         raise InvalidInput([FieldError("file", f"{path} is not JSON: {error}")]) from None
     if not found or not all(isinstance(s, dict) and "conversation" in s for s in found):
@@ -111,20 +125,17 @@ def _samples(path: Path, text: str) -> list[Mapping[str, Any]] | None:
     return [{"sample_id": f"conversation-{n}", **sample} for n, sample in enumerate(found, 1)]
 
 
-def _text(path: Path) -> str:
-    """All of a file, or of standard input for `-`; a byte order mark is no part of it."""
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file, or standard input for `-`."""
     try:
-        return _bytes(path).decode("utf-8-sig")
+        if str(path) == "-":
+            yield sys.stdin.buffer if sys.stdin else BytesIO()
+        else:
+            with path.open("rb") as file:
+                yield file
     except OSError as error:
         raise InvalidInput([FieldError("file", f"{path} cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise InvalidInput([FieldError("file", f"{path} is not text in UTF-8")]) from None
-
-
-def _bytes(path: Path) -> bytes:
-    if str(path) != "-":
-        return path.read_bytes()
-    return sys.stdin.buffer.read() if sys.stdin else b""
 
 
 def _turns(sample: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -159,40 +170,41 @@ def _evidence(qa: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(part for entry in named for part in re.split(r"[;,\s]+", entry) if part)
 
 
-def _json_lines(text: str) -> Iterator[Line]:
-    """One memory per line.
+@dataclass(frozen=True, slots=True)
+class _NoJson:
+    """Why a line is no JSON."""
+
+    why: str
+
+
+def _parsed(line: bytes) -> Any:
+    """A line's value, or why it has none."""
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError:
+        return _NoJson("it is not text in UTF-8")
+    except ValueError as error:
+        return _NoJson(str(error))
+    except RecursionError:
+        return _NoJson("it is nested too deeply")
+
+
+def _json_line(number: int, line: bytes) -> Line:
+    """The memory of a line.
 
     One without a name of its own gets an id from its place and text, so that the same file again is recognised.
     """
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        if why := _why_no_json(line):
-            yield Line(number, None, f"is not JSON: {why}")
-            continue
-        found = _line(number, json.loads(line))
-        if found.item is not None and not (found.item.id or found.item.key):
-            named = found.item.model_copy(update={"id": uuid5(_LINES, f"{number}:{line.strip()}")})
-            found = Line(number, named)
-        yield found
+    raw = _parsed(line)
+    if isinstance(raw, _NoJson):
+        return Line(number, None, f"is not JSON: {raw.why}")
+    found = _checked(number, raw)
+    if found.item is None or found.item.id or found.item.key:
+        return found
+    id_ = uuid5(_LINES, f"{number}:{line.decode().strip()}")
+    return Line(number, found.item.model_copy(update={"id": id_}))
 
 
-def _why_no_json(line: str) -> str | None:
-    try:
-        json.loads(line)
-    except ValueError as error:
-        return str(error)
-    except RecursionError:
-        return "it is nested too deeply"
-    return None
-
-
-def _numbered(raws: Sequence[dict[str, Any]]) -> Iterator[Line]:
-    for number, raw in enumerate(raws, 1):
-        yield _line(number, raw)
-
-
-def _line(number: int, raw: Any) -> Line:
+def _checked(number: int, raw: Any) -> Line:
     try:
         return Line(number, parse(MemoryItem, raw))
     except InvalidInput as error:

@@ -3,8 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-from memlane.cli.ingest import File, ingest_file
+import typer
+
+from memlane.cli.ingest import ingest_file
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.client import Client
@@ -33,7 +37,9 @@ class Score:
 
 
 @connected
-def evaluate(session: Session, file: File) -> None:
+def evaluate(
+    session: Session, file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A LoCoMo file.")]
+) -> None:
     """Ingest a LoCoMo file, ask its questions of categories 1 to 4, and score the turns that come back.
 
     Example: memlane eval examples/conversation.json

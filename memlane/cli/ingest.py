@@ -19,13 +19,6 @@ T = TypeVar("T")
 
 _BATCH = 200
 
-File = Annotated[
-    Path,
-    typer.Argument(
-        help="JSON Lines (content, agent and the optional fields), or a LoCoMo file; - reads standard input."
-    ),
-]
-
 
 @dataclass
 class Ingested:
@@ -39,7 +32,12 @@ class Ingested:
 @connected
 def ingest(
     session: Session,
-    file: File,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON Lines (content, agent and the optional fields), or a LoCoMo file; - is standard input."
+        ),
+    ],
     wait: Annotated[bool, typer.Option(help="Wait until all can be found by meaning.")] = True,
 ) -> None:
     """Take in a file of memories. Bad lines are listed, the others go in; the exit code is 1 if there were any.
@@ -63,16 +61,19 @@ def ingest_file(client: Client, out: Output, file: Path, *, wait: bool) -> Inges
         InvalidInput: it is not a file of memories.
         WaitTimeout: it was not searchable within ten minutes.
     """
-    lines = list(read_memories(file))
-    if not lines:
-        out.warn(f"{file}: is empty")
-    done = Ingested(bad=[f"line {line.number}: {line.error}" for line in lines if line.item is None])
+    done = Ingested()
     receipts: list[LiveReceipt] = []
     with out.progress("accepted  ") as progress:
-        bar = progress.add_task("", total=sum(line.item is not None for line in lines))
-        for batch in _batches(line for line in lines if line.item is not None):
-            receipts += _accept(client, batch, done)
-            progress.advance(bar, len(batch))
+        bar = progress.add_task("", total=None)
+        for batch in _batches(read_memories(file)):
+            good = [line for line in batch if line.item is not None]
+            done.bad += [f"line {line.number}: {line.error}" for line in batch if line.item is None]
+            if good:
+                receipts += _accept(client, good, done)
+            progress.advance(bar, len(good))
+        progress.update(bar, total=progress.tasks[0].completed)
+    if not (receipts or done.duplicates or done.bad):
+        out.warn(f"{file}: has no memories")
     if wait and receipts:
         _wait(client, out, receipts)
     return done

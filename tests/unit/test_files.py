@@ -127,3 +127,10 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     thread.start()
     assert len(list(read_memories(pipe))) == 1
     thread.join(5)
+
+
+def test_a_line_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b'{"agent": "a", "content": "one"}\n\xff\n')
+    lines = list(read_memories(path))
+    assert [(line.number, line.item is not None) for line in lines] == [(1, True), (2, False)]
