@@ -24,6 +24,7 @@ from memlane.bench.recall import RecallFigures, bench_recall
 from memlane.contract import wire
 from memlane.embedded.folder import Folder
 from memlane.embedded.ports import free_port, in_use
+from memlane.embedded.redis import uri
 from memlane.embedded.run import start_detached, stop_detached
 
 _DIMS = 384
@@ -82,7 +83,7 @@ def _peer(folder: Folder, postgres: str, redis: str, provider: str) -> dict[str,
     command = [
         *(sys.executable, "-m", "memlane.bench.peers.naive_celery", "--provider", provider),
         *("--postgres", f"postgresql://memlane:{secrets.postgres}@{postgres}/postgres"),
-        *("--broker", f"redis://:{secrets.redis}@{redis}/5"),
+        *("--broker", uri(redis, secrets.redis, 5)),
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

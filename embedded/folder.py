@@ -162,6 +162,11 @@ class Folder:
             return None
         return StackState(**{**found, "processes": [ProcessState(**p) for p in found["processes"]]})
 
+    def running(self) -> StackState | None:
+        """The stack that runs here; None if none does, or is only just beginning."""
+        state = self.state()
+        return state if state is not None and self.in_use() else None
+
     def keep_state(self, state: StackState) -> None:
         """Tell others what runs here."""
         self._write("state.json", asdict(state))

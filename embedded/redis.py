@@ -35,7 +35,7 @@ class Redis:
 
     def uri(self, database: int = 0) -> str:
         """Where to connect to."""
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
+        return uri(f"127.0.0.1:{self.port}", self.password, database)
 
     def prepare(self) -> None:
         """Write its configuration."""
@@ -68,6 +68,11 @@ class Redis:
                     sleep(0.05)
                 else:
                     return
+
+
+def uri(address: str, password: str, database: int = 0) -> str:
+    """Where to connect to a server, by its host and port."""
+    return f"redis://:{password}@{address}/{database}"
 
 
 def program() -> str:

@@ -133,8 +133,8 @@ def stop_detached(folder: Folder, timeout_s: float = 90.0) -> bool:
     Raises:
         Misconfigured: it does not stop.
     """
-    state = folder.state()
-    if not folder.in_use() or state is None:
+    state = folder.running()
+    if state is None:
         folder.drop_state()
         return False
     os.kill(state.pid, signal.SIGTERM)

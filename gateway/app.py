@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
             gateway.keys.close()
             gateway.lane.close()
 
-    app = FastAPI(
+    app = _App(
         title="memlane",
         version=__version__,
         description="Durable, searchable long-term memory for AI agents.",
@@ -65,18 +66,23 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router, dependencies=[Depends(known_only)])
     app.include_router(probes.router)
     problems.install(app)
-    _describe_keys(app)
     app.add_middleware(Measured, metrics=metrics)
     return app
 
 
-def _describe_keys(app: FastAPI) -> None:
-    """Tell OpenAPI of the API key. FastAPI would for a dependency that parses it, on the path of each request."""
-    document = app.openapi()
-    document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for path, methods in document["paths"].items():
-        for described in methods.values() if path.startswith("/v1/") else ():
-            described["security"] = [{"key": []}]
+class _App(FastAPI):
+    """Tells OpenAPI of the API key. FastAPI would for a dependency that parses it, on the path of each request."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made when somebody first asks for it."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        document = super().openapi()
+        document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, methods in document["paths"].items():
+            for described in methods.values() if path.startswith("/v1/") else ():
+                described["security"] = [{"key": []}]
+        return document
 
 
 def _make(settings: Settings, metrics: Metrics) -> Gateway:

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from memlane.contract import Event, Ledger
-from memlane.errors import Unavailable
 from memlane.storage import queries
-from memlane.storage.cluster import Cluster, Shard
+from memlane.storage.cluster import Shard
 
 _SQL = queries.load("ledger")
 
@@ -31,18 +30,6 @@ def added(shards: Mapping[int, Sums | None]) -> Ledger:
         parked=total["parked now"],
         missing=tuple(number for number, found in shards.items() if found is None),
     )
-
-
-def balance(cluster: Cluster, tenant: str | None) -> Ledger:
-    """The sums over all shards, asked one after the other."""
-
-    def asked(number: int) -> Sums | None:
-        try:
-            return sums(cluster.shard(number), tenant)
-        except Unavailable:
-            return None
-
-    return added({number: asked(number) for number in range(cluster.shard_count)})
 
 
 def note(shard: Shard, tenant: str, event: Event, count: int) -> None:

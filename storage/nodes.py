@@ -60,8 +60,8 @@ class PatientConnection(Connection[Row]):
     `statement_timeout` is the server's own.
     """
 
-    patience_s: float | None = 5.0
-    """How long each answer is waited for, None for ever; this is while the pool sets a connection up."""
+    patience_s: float = 5.0
+    """How long each answer is waited for; this is while the pool sets a connection up."""
 
     def wait(self, gen: PQGen[T], interval: float = _INTERVAL_S, timeout: float | None = None) -> T:
         """As psycopg's own, but not for ever; what has timed out is of no more use."""

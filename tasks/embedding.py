@@ -28,20 +28,19 @@ class Vectors(Generic[K]):
     refusal: ProviderRefused | None
 
 
-def embed(lane: Lane, texts: Mapping[K, tuple[str, str]], *, keep: bool = True) -> Vectors[K]:
+def embed(lane: Lane, texts: Mapping[K, tuple[str, str]]) -> Vectors[K]:
     """The vectors of texts, given as tenant and text by any key; never raises for what the provider does.
 
     Args:
         lane: this process's.
         texts: what to embed; the same text of the same tenant is embedded once.
-        keep: whether the cache keeps what is new.
     """
     named = {key: Text(tenant, text_hash(text)) for key, (tenant, text) in texts.items()}
     known = embedding_cache.find(lane.cluster, lane.model.name, list(dict.fromkeys(named.values())))
     missing = {named[key]: text for key, (_, text) in texts.items() if named[key] not in known}
     answer = lane.provider.embed(list(missing.values()))
     fresh = {text: answer.vectors[place] for place, text in enumerate(missing) if place in answer.vectors}
-    if keep and fresh:
+    if fresh:
         embedding_cache.keep(lane.cluster, lane.model.name, fresh)
     every = {**known, **fresh}
     return Vectors({key: every[text] for key, text in named.items() if text in every}, answer.refusal)

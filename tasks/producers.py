@@ -64,7 +64,6 @@ def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
     if not isinstance(raw, list) or not 0 < len(raw) <= limits.BATCH_ITEMS:
         raise InvalidInput([], f"items: must be a list of 1 to {limits.BATCH_ITEMS}")
     good = []
-    reasons: dict[int, MemlaneError] = {}
     for index, value in enumerate(raw):
         try:
             item = parse(MemoryItem, value)
@@ -73,15 +72,14 @@ def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
         else:
             named = item.id or item.key
             good.append(item if named else item.model_copy(update={"id": uuid5(_MESSAGES, f"{message_id}:{index}")}))
-    later: dict[int, list[MemoryItem]] = {}
+    later: dict[int, tuple[MemlaneError, list[MemoryItem]]] = {}
     for item, result in zip(good, accept.accept(lane, tenant, good), strict=True):
         if isinstance(result, Conflict):
             _keep_items(lane, tenant, [item], result, None)
         elif isinstance(result, MemlaneError):
-            later.setdefault(lane.cluster.shard_of(tenant, item.agent), []).append(item)
-            reasons[lane.cluster.shard_of(tenant, item.agent)] = result
-    for target, items in later.items():
-        _keep_items(lane, tenant, items, reasons[target], target)
+            later.setdefault(lane.cluster.shard_of(tenant, item.agent), (result, []))[1].append(item)
+    for target, (why, items) in later.items():
+        _keep_items(lane, tenant, items, why, target)
 
 
 def _keep_items(lane: Lane, tenant: str, items: Sequence[MemoryItem], error: MemlaneError, target: int | None) -> None:

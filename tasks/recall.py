@@ -9,7 +9,7 @@ from memlane.storage import agents, memories, recall
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import Vector
 from memlane.storage.recall import Search
-from memlane.tasks import embedding, ranking
+from memlane.tasks import ranking
 from memlane.tasks.lane import Lane
 from memlane.tasks.ranking import Ranked
 
@@ -30,17 +30,7 @@ class Answer:
     accesses: Mapping[tuple[int, int], int]
 
 
-def recall_memories(lane: Lane, tenant: str, request: RecallRequest) -> Answer:
-    """The best hits, by the question's vector and by its words.
-
-    Raises:
-        NodeDown: the agent's node does not answer; an outage is not an empty memory.
-    """
-    found = embedding.embed(lane, {"query": (tenant, request.query)}, keep=False)
-    return recall_by(lane, tenant, request, found.found.get("query"), found.refusal)
-
-
-def recall_by(
+def recall_memories(
     lane: Lane, tenant: str, request: RecallRequest, vector: Vector | None, refusal: MemlaneError | None
 ) -> Answer:
     """The best hits by a vector that was made already; without one by words only, and why.

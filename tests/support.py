@@ -10,11 +10,13 @@ from uuid import uuid4
 import psycopg
 
 from memlane.config.settings import Settings
-from memlane.contract import MemoryItem, Receipt
+from memlane.contract import Ledger, MemoryItem, Recalled, RecallRequest, Receipt
+from memlane.storage import ledger
 from memlane.storage.cluster import Cluster
 from memlane.storage.jobs import Kind
 from memlane.tasks import accept
 from memlane.tasks.lane import Lane
+from memlane.tasks.recall import recall_memories
 from memlane.workers import drains
 from memlane.workers.drains import Process
 from memlane.workers.marks import NoMarks
@@ -101,6 +103,17 @@ def count_rows(settings: Settings, cluster: Cluster, table: str, where: str = "t
             assert row is not None
             total += row[0]
     return total
+
+
+def recalled(lane: Lane, tenant: str, request: RecallRequest) -> Recalled:
+    """Recall as the gateway does, here and now."""
+    made = lane.provider.embed([request.query])
+    return recall_memories(lane, tenant, request, made.vectors.get(0), made.refusal).recalled
+
+
+def ledger_of(cluster: Cluster, tenant: str) -> Ledger:
+    """The ledger of a tenant over all shards, asked one after the other."""
+    return ledger.added({number: ledger.sums(cluster.shard(number), tenant) for number in range(cluster.shard_count)})
 
 
 def eventually(holds: Callable[[], bool], timeout_s: float = 15.0) -> None:

@@ -12,7 +12,7 @@ from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.state import gateway_of
 from memlane.tasks import batch_embed
-from memlane.tasks.recall import recall_by
+from memlane.tasks.recall import recall_memories
 
 router = APIRouter(tags=["recall"])
 
@@ -29,7 +29,7 @@ async def recall(request: Request, tenant: Tenant) -> Response:
     embedded = perf_counter()
     lane = gateway.lane
     shard = lane.cluster.shard_of(tenant, asked.agent)
-    found = await gateway.threads.on_shard(shard, lambda: recall_by(lane, tenant, asked, vector, refusal))
+    found = await gateway.threads.on_shard(shard, lambda: recall_memories(lane, tenant, asked, vector, refusal))
     gateway.tally.accessed(shard, found.accesses)
     response = answer(found.recalled)
     times_ms = (embedded - begun) * 1000, (perf_counter() - embedded) * 1000

@@ -101,8 +101,8 @@ def _local(data: Path | None, api_key: str | None, out: Output) -> Session:
             "no server is named: set MEMLANE_URL and MEMLANE_API_KEY, or use --url and --api-key"
         ) from None
     folder = Folder(data or default_folder())
-    state = folder.state()
-    if state is None or not folder.in_use():
+    state = folder.running()
+    if state is None:
         raise Misconfigured(
             f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY"
         )

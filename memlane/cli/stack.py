@@ -92,8 +92,6 @@ def env(data: Data = None, as_json: Json = False) -> None:
     """
     out = Output(as_json)
     folder = _folder(data)
-    if folder.state() is None or not folder.in_use():
-        raise Misconfigured(f"no stack runs in {folder.path}: start one with `memlane up`")
     found = _environment(folder)
     out.result(found, [f"export {name}={value}" for name, value in found.items()])
 
@@ -176,14 +174,21 @@ def _show(out: Output, folder: "Folder") -> None:
 
 
 def _environment(folder: "Folder") -> dict[str, str]:
-    """Where a running stack is, and its keys: for tenants, for the admin, for producers."""
-    state, secrets = folder.state(), folder.secrets()
-    assert state is not None
+    """Where a running stack is, and its keys: for tenants, for the admin, for producers.
+
+    Raises:
+        Misconfigured: none runs there.
+    """
+    from memlane.embedded.redis import uri
+
+    state, secrets = folder.running(), folder.secrets()
+    if state is None:
+        raise Misconfigured(f"no stack runs in {folder.path}: start one with `memlane up`")
     return {
         "MEMLANE_URL": state.url,
         "MEMLANE_API_KEY": secrets.tenant_key,
         "MEMLANE_ADMIN_KEY": secrets.admin_key,
-        "MEMLANE_BROKER_URL": f"redis://:{secrets.redis}@{state.redis}/0",
+        "MEMLANE_BROKER_URL": uri(state.redis, secrets.redis),
     }
 
 

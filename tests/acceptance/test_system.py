@@ -19,14 +19,14 @@ from memlane import Client
 from memlane.admin import Admin
 from memlane.config.settings import Settings
 from memlane.contract import Event, State
-from memlane.storage import ids, ledger
+from memlane.storage import ids
 from memlane.storage.cluster import Cluster
 from memlane.tasks import accept
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
 from tests.acceptance.conftest import GatedProvider
 from tests.acceptance.nodes import LocalProcess, WorkerProcess
-from tests.support import accepted, count_rows, eventually, item, sql
+from tests.support import accepted, count_rows, eventually, item, ledger_of, sql
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -105,7 +105,7 @@ def test_kill_9_in_the_middle(
     found = contents(cluster_settings, door.cluster)
     assert found == Counter(f"memory {n}" for n in range(40))
     assert count_rows(cluster_settings, door.cluster, "ids", "state = 'searchable'") == len(receipts)
-    balance = ledger.balance(door.cluster, "acme")
+    balance = ledger_of(door.cluster, "acme")
     assert balance.balanced
     assert (balance.parked, balance.events[Event.STORED]) == (0, 40)
     assert beat.status == "running"
@@ -137,7 +137,7 @@ def test_a_killed_pool_child_is_replaced(
     gated.gate.set()
     eventually(lambda: all_done(cluster_settings, door, 20), 60)
     assert contents(cluster_settings, door.cluster) == Counter(f"memory {n}" for n in range(20))
-    assert ledger.balance(door.cluster, "acme").balanced
+    assert ledger_of(door.cluster, "acme").balanced
     assert worker.status == beat.status == "running"
 
 
@@ -190,7 +190,7 @@ def test_without_a_broker_accepts_go_on_and_nothing_is_lost(
     sleep(1)
     broker.start()
     eventually(lambda: all_done(cluster_settings, door, 15), 90)
-    assert ledger.balance(door.cluster, "acme").balanced
+    assert ledger_of(door.cluster, "acme").balanced
     assert beat.status == "running"
     assert len(system.worker_cluster) == 3
 
@@ -223,7 +223,7 @@ def test_the_same_key_from_both_doors_is_one_memory(
         producer.send_task("memory.remember", kwargs={"tenant": "acme", "agent": "ada", "content": "tea", "key": "k"})
         accept.accept(door, "acme", [item("tea", key="k")])
     eventually(lambda: all_done(cluster_settings, door, 1), 30)
-    eventually(lambda: ledger.balance(door.cluster, "acme").events[Event.DUPLICATE] == 5)
+    eventually(lambda: ledger_of(door.cluster, "acme").events[Event.DUPLICATE] == 5)
     assert system.worker_cluster is not None
 
 

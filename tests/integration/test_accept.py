@@ -13,7 +13,7 @@ from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind
 from memlane.tasks import accept, forget
 from memlane.tasks.lane import Lane
-from tests.support import Recorder, accepted, count_rows, drain_all, item, remembered, sql
+from tests.support import Recorder, accepted, count_rows, drain_all, item, ledger_of, remembered, sql
 
 
 def test_a_receipt_means_that_all_rows_are_there(lane: Lane, settings: Settings) -> None:
@@ -21,7 +21,7 @@ def test_a_receipt_means_that_all_rows_are_there(lane: Lane, settings: Settings)
     assert receipt == Receipt(key_id("acme", "ada", "k"), "ada", State.ACCEPTED)
     assert count_rows(settings, lane.cluster, "ids", f"id = '{receipt.id}' AND state = 'accepted'") == 1
     assert count_rows(settings, lane.cluster, "jobs", f"id = '{receipt.id}' AND kind = 'remember'") == 1
-    assert ledger.balance(lane.cluster, "acme").events[Event.ACCEPTED] == 1
+    assert ledger_of(lane.cluster, "acme").events[Event.ACCEPTED] == 1
 
 
 def test_somebody_is_woken_for_what_is_new_only(lane: Lane, recorder: Recorder, shard: Shard) -> None:
@@ -38,7 +38,7 @@ def test_the_same_again_is_a_duplicate_with_the_state_of_the_first(lane: Lane) -
     drain_all(lane)
     (third,) = accepted(lane, item(key="k"))
     assert third.first is State.SEARCHABLE
-    events = ledger.balance(lane.cluster, "acme").events
+    events = ledger_of(lane.cluster, "acme").events
     assert (events[Event.ACCEPTED], events[Event.DUPLICATE]) == (1, 2)
 
 
@@ -48,7 +48,7 @@ def test_other_content_under_the_same_key_is_a_conflict_that_names_the_first(lan
     assert isinstance(result, Conflict)
     assert result.first == first.id
     assert "'k'" in str(result)
-    assert ledger.balance(lane.cluster, "acme").events[Event.REJECTED] == 1
+    assert ledger_of(lane.cluster, "acme").events[Event.REJECTED] == 1
 
 
 def test_the_same_key_of_another_agent_or_tenant_is_another_memory(lane: Lane) -> None:
@@ -90,7 +90,7 @@ def test_the_same_from_eight_at_once_is_accepted_once(lane: Lane, settings: Sett
     assert len(states) == 240
     assert states.count(State.ACCEPTED) == 30
     assert count_rows(settings, lane.cluster, "jobs") == 30
-    assert ledger.balance(lane.cluster, "acme").balanced
+    assert ledger_of(lane.cluster, "acme").balanced
 
 
 def test_atomic_is_all_or_none(lane: Lane, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from memlane.contract import Event as LedgerEvent
 from memlane.contract import State
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import NodeDown, ProviderRefused, Unavailable
-from memlane.storage import ids, jobs, ledger
+from memlane.storage import ids, jobs
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind, Terms
 from memlane.tasks.embedders import Embedding
@@ -30,6 +30,7 @@ from tests.support import (
     drain_all,
     eventually,
     item,
+    ledger_of,
     process_of,
     remembered,
     sql,
@@ -76,7 +77,7 @@ def test_stored_and_searchable_in_one_transaction(lane: Lane, settings: Settings
         assert count_rows(settings, lane.cluster, table) == 50
     assert count_rows(settings, lane.cluster, "ids", "state = 'searchable'") == len(receipts)
     assert count_rows(settings, lane.cluster, "jobs") == count_rows(settings, lane.cluster, "leases") == 0
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert balance.events[LedgerEvent.STORED] == balance.events[LedgerEvent.EMBEDDED] == 50
 
@@ -207,7 +208,7 @@ def test_the_keeper_renews_while_the_provider_takes_its_time(
     assert jobs.expire(shard, 256, 3) == (0, 0)
     gate.open.set()
     worker.join(10)
-    assert ledger.balance(lane.cluster, "acme").events[LedgerEvent.STORED] == 1
+    assert ledger_of(lane.cluster, "acme").events[LedgerEvent.STORED] == 1
 
 
 def test_asked_to_stop_a_lease_is_given_back(
@@ -244,7 +245,7 @@ def test_without_the_provider_memories_are_stored_and_embedded_later(
     assert count_rows(settings, lane.cluster, lane.table) == 0
     assert count_rows(settings, lane.cluster, "ids", "state = 'stored'") == 5
     assert count_rows(settings, lane.cluster, "jobs", "kind = 'embed'") == 5
-    assert ledger.balance(lane.cluster, "acme").balanced
+    assert ledger_of(lane.cluster, "acme").balanced
     drain_all(lane, Kind.EMBED)
     assert count_rows(settings, lane.cluster, "jobs", "kind = 'embed' AND deaths = 0 AND lease IS NULL") == 5
     gate.refusal = None
@@ -286,7 +287,7 @@ def test_a_job_that_breaks_its_worker_is_narrowed_down_and_parked(
     assert state is State.PARKED
     assert error is not None
     assert "poison" not in error
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert (balance.parked, balance.events[LedgerEvent.PARKED]) == (1, 1)
 
@@ -304,7 +305,7 @@ def test_dead_holders_make_claims_smaller_until_a_job_is_parked(lane: Lane, sett
     assert sizes == [8, 4, 2, 1, 1, 1]
     assert count_rows(settings, lane.cluster, "jobs", "parked_at IS NOT NULL") == 1
     assert count_rows(settings, lane.cluster, "ids", "state = 'parked'") == 1
-    assert ledger.balance(lane.cluster, "acme").balanced
+    assert ledger_of(lane.cluster, "acme").balanced
 
 
 def test_outages_count_as_no_death(lane: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +361,7 @@ def test_texts_asked_for_ahead_are_in_the_cache(lane: Lane, settings: Settings, 
     gate.asked.clear()
     assert embedding.embed(lane, {1: ("acme", "one")}).found.keys() == {1}
     assert gate.asked == []
-    assert embedding.embed(lane, {1: ("rival", "one")}, keep=False).found.keys() == {1}
+    assert embedding.embed(lane, {1: ("rival", "one")}).found.keys() == {1}
     assert gate.asked == ["one"]
 
 
@@ -405,7 +406,7 @@ def test_a_vector_is_there_once_however_many_jobs_ask_for_it(lane: Lane, setting
         drain_all(lane, Kind.EMBED)
     assert count_rows(settings, lane.cluster, lane.table) == 1
     assert count_rows(settings, lane.cluster, "jobs") == 0
-    assert ledger.balance(lane.cluster, "acme").events[LedgerEvent.EMBEDDED] == 1
+    assert ledger_of(lane.cluster, "acme").events[LedgerEvent.EMBEDDED] == 1
 
 
 def test_missing_vectors_are_asked_for_slice_by_slice(

@@ -8,13 +8,13 @@ import pytest
 from memlane.config.settings import Settings
 from memlane.contract import Event as LedgerEvent
 from memlane.storage import forget as forget_storage
-from memlane.storage import jobs, ledger, memories
+from memlane.storage import jobs, memories
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind, Terms
 from memlane.tasks import forget
 from memlane.tasks.lane import Lane
 from memlane.tasks.remember import remember
-from tests.support import accepted, count_rows, drain_all, item, remembered, sql
+from tests.support import accepted, count_rows, drain_all, item, ledger_of, remembered, sql
 
 TERMS = Terms("somebody", 30.0, 256)
 
@@ -28,11 +28,11 @@ def test_nothing_is_left_of_a_memory(lane: Lane, settings: Settings, shard: Shar
     assert count_rows(settings, lane.cluster, "agents", "memories = 1 AND words = 3") == 1
     assert count_rows(settings, lane.cluster, "ids", f"id = '{gone.id}' AND state = 'forgotten'") == 1
     assert memories.by_id(shard, "acme", "ada", kept.id) is not None
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert balance.events[LedgerEvent.FORGOTTEN] == 1
     assert forget.forget_memory(lane, "acme", "ada", gone.id)
-    assert ledger.balance(lane.cluster, "acme").events[LedgerEvent.FORGOTTEN] == 1
+    assert ledger_of(lane.cluster, "acme").events[LedgerEvent.FORGOTTEN] == 1
 
 
 def test_an_open_job_is_dropped(lane: Lane, settings: Settings) -> None:
@@ -40,7 +40,7 @@ def test_an_open_job_is_dropped(lane: Lane, settings: Settings) -> None:
     assert forget.forget_memory(lane, "acme", "ada", receipt.id)
     drain_all(lane)
     assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, "jobs") == 0
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert balance.events[LedgerEvent.DROPPED] == 1
 
@@ -53,7 +53,7 @@ def test_while_a_drain_holds_it(lane: Lane, settings: Settings, shard: Shard) ->
     outcome = remember(lane, shard, claim)
     assert (outcome.stored, outcome.fenced) == (1, False)
     assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, lane.table) == 1
-    assert ledger.balance(lane.cluster, "acme").balanced
+    assert ledger_of(lane.cluster, "acme").balanced
 
 
 def test_an_agent_while_a_drain_holds_its_jobs(lane: Lane, settings: Settings, shard: Shard) -> None:
@@ -65,7 +65,7 @@ def test_an_agent_while_a_drain_holds_its_jobs(lane: Lane, settings: Settings, s
     drain_all(lane)
     assert count_rows(settings, lane.cluster, "memories") == 0
     assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == 2
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert balance.events[LedgerEvent.DROPPED] == 2
 
@@ -93,7 +93,7 @@ def test_forgetting_against_finishing(lane: Lane, settings: Settings, shard: Sha
     assert count_rows(settings, lane.cluster, lane.table) == rounds * 5
     assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == rounds * 5
     assert count_rows(settings, lane.cluster, "jobs") == count_rows(settings, lane.cluster, "leases") == 0
-    assert ledger.balance(lane.cluster, "acme").balanced
+    assert ledger_of(lane.cluster, "acme").balanced
 
 
 def test_a_whole_agent_in_slices(lane: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_whole_agent_in_slices(lane: Lane, settings: Settings, monkeypatch: py
     assert count_rows(settings, lane.cluster, "embedding_cache") == 1
     assert count_rows(settings, lane.cluster, "jobs") == 0
     assert count_rows(settings, lane.cluster, "ids", "state = 'forgotten'") == 65
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert (balance.events[LedgerEvent.FORGOTTEN], balance.events[LedgerEvent.DROPPED]) == (60, 5)
 
@@ -164,6 +164,6 @@ def test_memories_and_their_agent_at_once_never_deadlock(lane: Lane, settings: S
         assert all(one_by_one)
     drain_all(lane, Kind.FORGET)
     assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, "jobs") == 0
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert balance.events[LedgerEvent.FORGOTTEN] == 200

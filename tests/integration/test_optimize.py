@@ -11,8 +11,7 @@ from memlane.storage import agents, jobs, upkeep
 from memlane.storage.jobs import Kind
 from memlane.tasks import forget, optimize
 from memlane.tasks.lane import Lane
-from memlane.tasks.recall import recall_memories
-from tests.support import MakeSettings, count_rows, drain_all, eventually, item, remembered, sql
+from tests.support import MakeSettings, count_rows, drain_all, eventually, item, recalled, remembered, sql
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def small(make_settings: MakeSettings, make_lane: Callable[[Settings], Lane]) ->
 
 def ask(lane: Lane, query: str, limit: int = 10, **more: object) -> list[str]:
     request = parse(RecallRequest, {"agent": "ada", "query": query, "limit": limit, **more})
-    return [hit.memory.content for hit in recall_memories(lane, "acme", request).recalled]
+    return [hit.memory.content for hit in recalled(lane, "acme", request)]
 
 
 def test_a_large_agent_is_promoted_and_found_as_before(small: Lane) -> None:

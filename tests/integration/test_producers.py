@@ -8,10 +8,10 @@ import pytest
 from memlane.config.settings import Settings
 from memlane.contract import Event
 from memlane.errors import NotMigrated, Unavailable
-from memlane.storage import ledger, strays
+from memlane.storage import strays
 from memlane.tasks import producers
 from memlane.tasks.lane import Lane
-from tests.support import count_rows, drain_all, remembered, sql
+from tests.support import count_rows, drain_all, ledger_of, remembered, sql
 from tests.support import item as memory
 
 GOOD: dict[str, Any] = {"tenant": "acme", "agent": "ada", "content": "tea"}
@@ -81,7 +81,7 @@ def test_a_bad_item_does_not_spoil_the_others(lane: Lane, settings: Settings) ->
     deliver(lane, tenant="acme", items=[{"agent": "ada", "content": "good"}, {"agent": "ada", "content": ""}])
     assert count_rows(settings, lane.cluster, "jobs") == 1
     assert len(kept(lane)) == 1
-    balance = ledger.balance(lane.cluster, "acme")
+    balance = ledger_of(lane.cluster, "acme")
     assert (balance.events[Event.ACCEPTED], balance.events[Event.REJECTED]) == (1, 1)
 
 

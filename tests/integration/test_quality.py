@@ -15,8 +15,7 @@ from memlane.files import read_memories, read_questions
 from memlane.storage.migrator import migrate
 from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
-from memlane.tasks.recall import recall_memories
-from tests.support import MakeSettings, remembered
+from tests.support import MakeSettings, recalled, remembered
 
 LOCOMO = os.environ.get("MEMLANE_LOCOMO", "")
 
@@ -36,7 +35,7 @@ def recall_at_10(lane: Lane, path: Path) -> float:
     ranks = []
     for question in read_questions(path):
         request = parse(RecallRequest, {"agent": question.agent, "query": question.text, "limit": 10})
-        found = recall_memories(lane, "acme", request).recalled
+        found = recalled(lane, "acme", request)
         ranks.append((question, [rank for rank, hit in enumerate(found, 1) if hit.memory.key in question.evidence]))
     return score(None, ranks).recall_at_10
 

@@ -18,12 +18,11 @@ from memlane.tasks.embedders import Embedding
 from memlane.tasks.embedders.hash import HashEmbedder
 from memlane.tasks.lane import Lane
 from memlane.tasks.provider import Provider
-from memlane.tasks.recall import recall_memories
-from tests.support import accepted, drain_all, item, remembered
+from tests.support import accepted, drain_all, item, recalled, remembered
 
 
 def ask(lane: Lane, query: str, agent: str = "ada", tenant: str = "acme", **more: object) -> Recalled:
-    return recall_memories(lane, tenant, parse(RecallRequest, {"agent": agent, "query": query, **more})).recalled
+    return recalled(lane, tenant, parse(RecallRequest, {"agent": agent, "query": query, **more}))
 
 
 def contents(recalled: Recalled) -> list[str]:
