@@ -1,4 +1,4 @@
-"""The settings as a page of the docs: `python -m memlane.config.reference > docs/settings.md`."""
+"""The settings as a page of the docs: `python -m memlane.config.reference > docs/reference/settings.md`."""
 
 import sys
 from enum import StrEnum

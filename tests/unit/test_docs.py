@@ -22,7 +22,7 @@ def ids(path: Path) -> str:
 
 
 def test_the_settings_page_is_made_from_the_code() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text() == settings_page()
+    assert (ROOT / "docs" / "reference" / "settings.md").read_text() == settings_page()
 
 
 def test_architecture_names_paths_that_exist() -> None:
@@ -81,7 +81,7 @@ def test_every_command_has_help() -> None:
 
 def test_the_api_page_names_endpoints_that_exist() -> None:
     paths = set(create_app(load_settings(nodes={"a": "postgresql://h"})).openapi()["paths"])
-    text = (ROOT / "docs" / "http-api.md").read_text()
+    text = (ROOT / "docs" / "reference" / "http-api.md").read_text()
     for named in re.findall(r"`(?:GET|POST|DELETE) (/[\w/{}]+)", text):
         assert named in paths, named
     for path in paths:
