@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench lock wheel clean
+.PHONY: help setup demo test lint format reference docs bench lock wheel clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## Make .venv with everything in it, as pinned in the lock files
 
@@ -35,6 +35,13 @@ format: .venv/ready  ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+reference: .venv/ready  ## Make the reference pages anew from the code
+	$(BIN)/python -m memlane.reference docs/reference
+
+docs: .venv/ready  ## Build the docs as a site in site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
 bench: .venv/ready  ## Measure ingest and recall, beside a queue written by hand
 	$(BIN)/python -m memlane.bench.compare
 
@@ -48,4 +55,4 @@ lock: .venv/ready  ## Resolve the lock files anew: versions and hashes, no index
 		--generate-hashes --no-annotate --no-header -o requirements-model.lock
 
 clean:  ## Remove what was built, not your data
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

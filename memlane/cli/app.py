@@ -9,11 +9,7 @@ from memlane.cli import evaluate, ingest, memories, operate, stack
 from memlane.cli.bench import bench
 from memlane.cli.model import model
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Durable, searchable long-term memory for AI agents.",
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 _STACK = "A system on this machine"
 _MEMORIES = "Memories"
@@ -53,4 +49,11 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Durable, searchable long-term memory for AI agents."""
+    """Durable, searchable long-term memory for AI agents.
+
+    To begin with:
+
+    memlane up --detach
+    memlane remember agent-1 "Caroline prefers green tea" --wait
+    memlane recall agent-1 "what does she drink?"
+    """

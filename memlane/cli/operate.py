@@ -84,7 +84,10 @@ def ledger_text(found: Ledger) -> list[Table | str]:
 
 @connected
 def shards(session: Session) -> None:
-    """Where each shard lives, and what it holds."""
+    """Where each shard lives, and what it holds.
+
+    Example: memlane shards
+    """
     found = session.admin().shards()
     rows = [
         (s.shard, s.node, "up" if s.up else "DOWN", s.epoch, s.agents, s.memories, round(s.bytes / 1e6, 1))
@@ -109,7 +112,10 @@ def create_tenant(
 @tenants.command("list")
 @connected
 def list_tenants(session: Session) -> None:
-    """List all tenants."""
+    """List all tenants.
+
+    Example: memlane tenants list
+    """
     found = session.admin().tenants()
     session.out.result(found, table("", ["tenant", "since"], [(t.tenant, f"{t.created_at:%Y-%m-%d}") for t in found]))
 
@@ -135,7 +141,10 @@ def create_key(
 @keys.command("list")
 @connected
 def list_keys(session: Session, tenant: Annotated[str | None, typer.Argument(help="Only this one's.")] = None) -> None:
-    """List API keys, without their secrets."""
+    """List API keys, without their secrets.
+
+    Example: memlane keys list acme
+    """
     found = session.admin().keys(tenant)
     rows = [
         (k.prefix, k.tenant or "(admin)", k.label, f"{k.created_at:%Y-%m-%d}", "revoked" if k.revoked_at else "good")

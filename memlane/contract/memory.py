@@ -26,6 +26,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 Time = Annotated[datetime, AfterValidator(_in_utc)]
+"""A moment, kept in UTC; without a zone it is taken as UTC."""
 
 
 class MemoryItem(BaseModel):

@@ -1,28 +1,62 @@
-"""The docs say what is true: paths and commands exist, the settings are those of the code, no figure is left open."""
+"""The docs say what is true: paths and commands exist, the reference is that of the code, no figure is left open."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+import yaml
+from typer.testing import CliRunner
 
+import memlane
+from memlane import errors
 from memlane.cli.app import app
-from memlane.config.reference import settings_page
 from memlane.config.settings import load_settings
+from memlane.contract import limits
 from memlane.gateway.app import create_app
+from memlane.reference.navigation import navigation
+from memlane.reference.pages import PAGES as PAGES_MADE
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-COMMANDS = typer.main.get_command(app)
+COMMANDS: Any = typer.main.get_command(app)
 
 
 def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_the_settings_page_is_made_from_the_code() -> None:
-    assert (ROOT / "docs" / "reference" / "settings.md").read_text() == settings_page()
+@pytest.mark.parametrize("page", PAGES_MADE, ids=str)
+def test_the_reference_is_made_from_the_code(page: str) -> None:
+    assert (ROOT / "docs" / "reference" / page).read_text() == PAGES_MADE[page](), (
+        "stale: `make reference` makes it anew"
+    )
+
+
+def test_the_reference_is_the_same_everywhere() -> None:
+    """However wide the terminal, with colours or without, whatever the environment sets."""
+    named = {"MEMLANE_PORT": "9", "MEMLANE_URL": "http://h", "MEMLANE_PROFILE": "test", "MEMLANE_LEASE_S": "77"}
+    there = {**os.environ, **named, "COLUMNS": "40", "FORCE_COLOR": "1", "PYTHONHASHSEED": "7"}
+    made = "import sys; from memlane.reference.pages import PAGES; sys.stdout.write(PAGES[sys.argv[1]]())"
+    for page in PAGES_MADE:
+        command = [sys.executable, "-c", made, page]
+        done = subprocess.run(command, env=there, capture_output=True, text=True, check=True)
+        assert done.stdout == PAGES_MADE[page]()
+
+
+def test_the_python_page_names_all_that_is_exported() -> None:
+    headings = set(re.findall(r"^## (\w+)$", PAGES_MADE["python.md"](), re.MULTILINE))
+    assert set(memlane.__all__) - headings == {"MemlaneError", "__version__"}
+    errors_named = set(re.findall(r"^\| `(\w+)` \|", PAGES_MADE["python.md"](), re.MULTILINE))
+    assert {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.MemlaneError)
+    } <= errors_named
 
 
 def test_architecture_names_paths_that_exist() -> None:
@@ -70,13 +104,88 @@ def test_commands_in_the_docs_exist_with_their_options(page: Path) -> None:
         assert unknown == [], line
 
 
-def test_every_command_has_help() -> None:
-    def walk(command: object, name: str) -> None:
-        assert getattr(command, "help", None), name
-        for sub, inner in getattr(command, "commands", {}).items():
-            walk(inner, f"{name} {sub}")
+def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """A command and all below it."""
+    yield name, command
+    for sub, inner in getattr(command, "commands", {}).items():
+        yield from walk(inner, f"{name} {sub}")
 
-    walk(COMMANDS, "memlane")
+
+ALL = dict(walk(COMMANDS, "memlane"))
+LEAVES = [name for name, command in ALL.items() if not hasattr(command, "commands")]
+GROUPS = [name for name in ALL if name not in LEAVES]
+
+
+def shown(name: str) -> list[str]:
+    """The commands that a help shows."""
+    lines = [line.strip() for line in ALL[name].help.splitlines()]
+    return [line.removeprefix("Example: ") for line in lines if line.startswith(("Example: ", "memlane "))]
+
+
+def help_of(name: str) -> str:
+    """What `--help` prints in a terminal of 80 columns."""
+    runner = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"})
+    done = runner.invoke(app, [*name.split()[1:], "--help"], prog_name="memlane")
+    assert done.exit_code == 0
+    return done.output
+
+
+def parsed(line: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Parse an example as the program would, to the values of its options; the name of the command that it calls."""
+    inner = re.search(r"\$\((.*)\)", line)
+    words = shlex.split(inner[1] if inner else line)
+    while "=" in words[0]:
+        words.pop(0)
+    command, name = COMMANDS, words.pop(0)
+    assert name == "memlane"
+    while words and words[0] in getattr(command, "commands", {}):
+        name += f" {words[0]}"
+        command = command.commands[words.pop(0)]
+    for variable in [one for one in os.environ if one.startswith("MEMLANE_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.chdir(ROOT)
+    command.make_context(name, words)
+    return name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_has_help(name: str) -> None:
+    assert ALL[name].help
+    assert [parameter.name for parameter in ALL[name].params if not getattr(parameter, "help", None)] == []
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_shows_an_example_of_itself_that_parses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {parsed(line, monkeypatch) for line in shown(name)} == {name}
+
+
+def test_the_help_begins_with_three_commands_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [parsed(line, monkeypatch) for line in shown("memlane")] == [
+        "memlane up",
+        "memlane remember",
+        "memlane recall",
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_help_is_printed_as_it_is_written(name: str) -> None:
+    """No word in brackets is lost as markup, and no example is broken in two."""
+    printed = help_of(name)
+    words = " ".join(printed.split())
+    for paragraph in ALL[name].help.split("\n\n"):
+        assert " ".join(paragraph.split()) in words
+    for line in shown(name):
+        assert line in printed
+    boxed = " ".join(printed.replace("│", " ").split())
+    for parameter in ALL[name].params:
+        for word in re.findall(r"\S*\[\S*", parameter.help or ""):
+            assert word in boxed
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_lists_its_commands(name: str) -> None:
+    printed = help_of(name)
+    assert [sub for sub in ALL[name].commands if sub not in printed] == []
 
 
 def test_the_api_page_names_endpoints_that_exist() -> None:
@@ -89,6 +198,67 @@ def test_the_api_page_names_endpoints_that_exist() -> None:
             assert path in text, path
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    def named(entry: Any) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        for inner in entry if isinstance(entry, list) else entry.values() if isinstance(entry, dict) else ():
+            yield from named(inner)
+
+    docs = ROOT / "docs"
+    found = list(named(navigation(docs)))
+    assert sorted(found) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
+    assert all((docs / page).is_file() for page in found)
+
+
+def test_a_link_that_leads_nowhere_ends_the_build() -> None:
+    validation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["validation"]
+    assert {level for part in validation.values() for level in part.values()} == {"warn"}
+    assert set(validation["links"]) == {"not_found", "anchors", "absolute_links", "unrecognized_links"}
+    assert set(validation["nav"]) == {"omitted_files", "not_found", "absolute_links"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning, such as a broken link or anchor, ends the build."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_has_every_page(site: Path) -> None:
+    pages = [path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")]
+    assert [str(page) for page in pages if not (site / page).is_file()] == []
+
+
+def test_the_site_asks_nobody_else(site: Path) -> None:
+    """Links may lead elsewhere; nothing is loaded from there, by a page, a style sheet or an import."""
+    loads = re.compile(
+        r"""<(?!a\b)\w+[^>]*?\s(?:src|href|data|action|srcset)=["']?((?:https?:)?//[^"'\s>]+)"""
+        r"""|(?:url\(|@import\s)["']?((?:https?:)?//[^"')\s]+)"""
+    )
+    files = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
+    assert len(files) > len(PAGES_MADE)
+    assert loads.search('<script src="https://cdn.example/x.js">')
+    assert loads.search("@import 'https://fonts.example/css'")
+    for path in files:
+        found = [match[0] for match in loads.finditer(path.read_text())]
+        assert found == [], path.relative_to(site)
+
+
+def test_nothing_on_the_site_makes_its_scripts_ask_elsewhere(site: Path) -> None:
+    """The theme's script fetches a drawing library, and a stand-in for old browsers, when a page needs them."""
+    scripts = "".join(path.read_text() for path in site.rglob("*.js"))
+    known = {"unpkg.com/mermaid@11/dist/mermaid.min.js", "unpkg.com/resize-observer-polyfill"}
+    assert set(re.findall(r"unpkg\.com/[\w@./-]+|[\w.-]*googleapis\.com[\w/.-]*", scripts)) <= known
+    assert [path for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_no_figure_is_left_open(page: Path) -> None:
-    assert re.findall(r"\b[A-Z]{3,}_[A-Z]{3,}\b", re.sub(r"MEMLANE_\w+|PATH_\w+", "", page.read_text())) == []
+    found = re.findall(r"\b[A-Z]{3,}_[A-Z]{3,}\b", re.sub(r"MEMLANE_\w+|PATH_\w+", "", page.read_text()))
+    assert [name for name in found if not hasattr(limits, name)] == []

@@ -22,6 +22,7 @@ LAYERS = (
     ("memlane.embedded",),
     ("memlane.bench",),
     ("memlane.cli",),
+    ("memlane.reference",),
 )
 """From the bottom to the top; a module imports from its own layer and those below."""
 
