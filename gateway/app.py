@@ -10,13 +10,13 @@ from fastapi import Depends, FastAPI
 
 from memlane import __version__
 from memlane.config.settings import Settings
-from memlane.errors import MemlaneError
-from memlane.gateway import problems
+from memlane.errors import Forbidden, InvalidInput, MemlaneError, Unauthorized, Unavailable
+from memlane.gateway import openapi, problems
 from memlane.gateway.auth import Keys
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
-from memlane.gateway.routes import admin, agents, memories, probes, recall, receipts
+from memlane.gateway.routes import admin, agents, docs, memories, probes, recall, receipts
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
@@ -26,6 +26,9 @@ from memlane.workers.app import make_app
 from memlane.workers.broker import broker_status
 from memlane.workers.marks import make_marks
 from memlane.workers.wakeups import Wakeups
+
+_REFUSALS = problems.failing(Unauthorized, Forbidden, InvalidInput, Unavailable)
+"""How any request with a key may be answered."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,28 +64,26 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Durable, searchable long-term memory for AI agents.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own load scripts from elsewhere
+        redoc_url=None,
     )
     for routes in (memories, receipts, recall, agents, admin):
-        app.include_router(routes.router, dependencies=[Depends(known_only)])
+        app.include_router(routes.router, dependencies=[Depends(known_only)], responses=_REFUSALS)
     app.include_router(probes.router)
+    app.include_router(docs.router)
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
     return app
 
 
 class _App(FastAPI):
-    """Tells OpenAPI of the API key. FastAPI would for a dependency that parses it, on the path of each request."""
+    """Completes what FastAPI says of the API."""
 
     def openapi(self) -> dict[str, Any]:
         """The description, made when somebody first asks for it."""
-        if self.openapi_schema is not None:
-            return self.openapi_schema
-        document = super().openapi()
-        document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path, methods in document["paths"].items():
-            for described in methods.values() if path.startswith("/v1/") else ():
-                described["security"] = [{"key": []}]
-        return document
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.completed(super().openapi())
+        return self.openapi_schema
 
 
 def _make(settings: Settings, metrics: Metrics) -> Gateway:

@@ -1,6 +1,7 @@
 """Bodies: read up to a limit, parsed once, checked against the contract."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -10,6 +11,8 @@ from pydantic import BaseModel
 from memlane.contract import wire
 from memlane.contract.parsing import parse
 from memlane.errors import FieldError, InvalidInput, Malformed, TooLarge
+from memlane.gateway.docstrings import Docstring
+from memlane.gateway.problems import failing
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -56,10 +59,27 @@ def answer(value: object, status: int = 200) -> Response:
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI description of a body that `read` reads."""
+    """The OpenAPI description of a body that `read` reads, and of its refusals."""
+    return described(schema_of(model))
+
+
+def described(schema: Mapping[str, Any], meaning: str = "") -> dict[str, Any]:
+    """The OpenAPI description of a body with this schema."""
+    body: dict[str, Any] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return {
+        "requestBody": {"description": meaning, **body} if meaning else body,
+        "responses": {str(status): answer for status, answer in failing(Malformed, TooLarge).items()},
+    }
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A reference to a model's schema, with the schemas that it needs."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    needed = schema.pop("$defs", {})
+    for above in model.__mro__:
+        for name, meaning in Docstring.of(vars(above).get("__doc__")).attributes.items():
+            schema["properties"].get(name, {}).setdefault("description", meaning)
+    return {"$ref": f"#/components/schemas/{model.__name__}", "$defs": {**needed, model.__name__: schema}}
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -2,11 +2,13 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from memlane.errors import (
@@ -22,8 +24,11 @@ from memlane.errors import (
     Unauthorized,
     Unavailable,
 )
+from memlane.gateway.docstrings import Docstring
 
 log = structlog.get_logger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
 
 _STATUS: tuple[tuple[type[MemlaneError], int, str], ...] = (
     (Malformed, 400, "malformed"),
@@ -38,6 +43,41 @@ _STATUS: tuple[tuple[type[MemlaneError], int, str], ...] = (
     (MemlaneError, 500, "server_error"),
 )
 """Each error's status and code; the first that fits counts."""
+
+
+class Problem(BaseModel):
+    """An error.
+
+    Attributes:
+        type: always about:blank; `code` says what it is.
+        title: the code in words.
+        status: the HTTP status.
+        code: what to branch on.
+        detail: what is wrong, for people.
+        errors: for invalid input, each field that is wrong.
+        first: for a conflict, the id of the memory that holds the key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    first: UUID | None = None
+
+
+def failing(*kinds: type[MemlaneError]) -> dict[int | str, dict[str, Any]]:
+    """The answers that stand for these errors, as an endpoint declares them."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    declared: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, code = next((status, code) for listed, status, code in _STATUS if issubclass(kind, listed))
+        meaning = f"{code}: {Docstring.of(kind.__doc__).text}"
+        declared[status] = {"description": meaning, "content": {PROBLEM_JSON: {"schema": schema}}}
+    return declared
 
 
 def status_of(error: MemlaneError) -> tuple[int, str]:
@@ -103,4 +143,4 @@ def _title(code: str) -> str:
 
 
 def _response(body: dict[str, Any], status: int, headers: dict[str, str]) -> Response:
-    return Response(json.dumps(body), status, headers, media_type="application/problem+json")
+    return Response(json.dumps(body), status, headers, media_type=PROBLEM_JSON)

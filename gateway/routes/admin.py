@@ -3,17 +3,19 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from memlane import __version__
+from memlane.contract.answers import Job, Jobs, KeyRevoked, TenantCreated
 from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
 from memlane.contract.text import Clean
-from memlane.errors import Unavailable
+from memlane.errors import NotFound, Unavailable
 from memlane.gateway import overview
 from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.problems import failing
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.threads import LOOK_S
 from memlane.storage import models, status, tenants, ticks
@@ -23,7 +25,11 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(adm
 
 
 class TenantRequest(BaseModel):
-    """A tenant to be added."""
+    """A tenant to be added.
+
+    Attributes:
+        tenant: a-z, 0-9, - and _, at most 63.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,7 +37,12 @@ class TenantRequest(BaseModel):
 
 
 class KeyRequest(BaseModel):
-    """A key to be made: for a tenant, or for the admin without one."""
+    """A key to be made.
+
+    Attributes:
+        tenant: whose; the admin's without it.
+        label: what it is for.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +57,7 @@ async def list_tenants(request: Request) -> Response:
     return answer(await gateway.threads.on_control(lambda: tenants.tenants(gateway.lane.cluster.control)))
 
 
-@router.post("/tenants", status_code=201, openapi_extra=body_of(TenantRequest))
+@router.post("/tenants", status_code=201, response_model=TenantCreated, openapi_extra=body_of(TenantRequest))
 async def create_tenant(request: Request) -> dict[str, Any]:
     """Add a tenant; one that is there already stays as it is."""
     gateway = gateway_of(request)
@@ -57,13 +68,21 @@ async def create_tenant(request: Request) -> dict[str, Any]:
 
 
 @router.get("/keys", response_model=list[KeyStatus])
-async def list_keys(request: Request, tenant: Annotated[str, Clean] | None = None) -> Response:
+async def list_keys(
+    request: Request, tenant: Annotated[Annotated[str, Clean] | None, Query(description="whose")] = None
+) -> Response:
     """All keys, or a tenant's, without their secrets."""
     gateway = gateway_of(request)
     return answer(await gateway.threads.on_control(lambda: tenants.keys(gateway.lane.cluster.control, tenant)))
 
 
-@router.post("/keys", status_code=201, response_model=NewKey, openapi_extra=body_of(KeyRequest))
+@router.post(
+    "/keys",
+    status_code=201,
+    response_model=NewKey,
+    openapi_extra=body_of(KeyRequest),
+    responses=failing(NotFound),
+)
 async def create_key(request: Request) -> Response:
     """Make a key; it is shown this once."""
     gateway = gateway_of(request)
@@ -73,8 +92,10 @@ async def create_key(request: Request) -> Response:
     return answer(NewKey(key), 201)
 
 
-@router.delete("/keys/{prefix}")
-async def revoke_key(request: Request, prefix: Annotated[str, Clean]) -> dict[str, Any]:
+@router.delete("/keys/{prefix}", response_model=KeyRevoked, responses=failing(NotFound))
+async def revoke_key(
+    request: Request, prefix: Annotated[str, Path(description="its part between the underscores"), Clean]
+) -> dict[str, Any]:
     """Make a key worthless, by the part of it between the underscores."""
     gateway = gateway_of(request)
     await gateway.threads.on_control(lambda: tenants.revoke_key(gateway.lane.cluster.control, prefix))
@@ -88,15 +109,15 @@ async def list_shards(request: Request) -> Response:
     return answer(await overview.shards(gateway_of(request)))
 
 
-@router.post("/shards/{number}/optimize", status_code=202)
-async def optimize_shard(request: Request, number: int) -> dict[str, Any]:
+@router.post("/shards/{number}/optimize", status_code=202, response_model=Job, responses=failing(NotFound))
+async def optimize_shard(request: Request, number: Annotated[int, Path(description="the shard's")]) -> dict[str, Any]:
     """Bring a shard's statistics up to date, and give its large agents their indexes."""
     gateway = gateway_of(request)
     job = await gateway.threads.on_shard(number, lambda: optimize.request_shard(gateway.lane, number))
     return {"job": str(job)}
 
 
-@router.post("/embeddings", status_code=202)
+@router.post("/embeddings", status_code=202, response_model=Jobs)
 async def embed_missing(request: Request) -> dict[str, Any]:
     """Open jobs for all memories, of all tenants, that have no vector of the current model."""
     gateway = gateway_of(request)

@@ -6,11 +6,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from memlane.contract import Ledger
+from memlane.contract.answers import AgentForgotten, Job
 from memlane.contract.text import Name
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway.auth import principal, tenant
 from memlane.gateway.bodies import answer
 from memlane.gateway.parameters import AGENT
+from memlane.gateway.problems import failing
 from memlane.gateway.state import gateway_of
 from memlane.storage import ledger
 from memlane.storage.tenants import Principal
@@ -21,7 +23,7 @@ router = APIRouter(tags=["agents"])
 Tenant = Annotated[str, Depends(tenant)]
 
 
-@router.post(f"/v1/agents/{AGENT}/optimize", status_code=202)
+@router.post(f"/v1/agents/{AGENT}/optimize", status_code=202, response_model=Job, responses=failing(NotFound))
 async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
     """Bring statistics up to date, and give the agent an index of its own if it has outgrown exact search."""
     gateway = gateway_of(request)
@@ -32,7 +34,7 @@ async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[
     return {"job": str(job)}
 
 
-@router.delete(f"/v1/agents/{AGENT}", status_code=202)
+@router.delete(f"/v1/agents/{AGENT}", status_code=202, response_model=AgentForgotten, responses=failing(NotFound))
 async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
     """Forget everything that was accepted for an agent up to now; it is out of sight at once."""
     gateway = gateway_of(request)

@@ -13,9 +13,9 @@ from memlane.contract.parsing import parse, parse_items
 from memlane.contract.text import Name
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
 from memlane.gateway.auth import tenant
-from memlane.gateway.bodies import answer, read_json
+from memlane.gateway.bodies import answer, described, read_json, schema_of
 from memlane.gateway.parameters import AGENT
-from memlane.gateway.problems import status_of
+from memlane.gateway.problems import failing, status_of
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.storage import memories
 from memlane.tasks import accept, forget
@@ -25,42 +25,42 @@ router = APIRouter(tags=["memories"])
 
 Tenant = Annotated[str, Depends(tenant)]
 
-_ONE_OR_MANY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "One memory, or a batch: good items of a batch are accepted, bad ones listed by index.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "oneOf": [
-                        MemoryItem.model_json_schema(),
-                        {
-                            "type": "object",
-                            "required": ["memories"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "memories": {
-                                    "type": "array",
-                                    "minItems": 1,
-                                    "maxItems": limits.BATCH_ITEMS,
-                                    "items": MemoryItem.model_json_schema(),
-                                },
-                                "atomic": {
-                                    "type": "boolean",
-                                    "default": False,
-                                    "description": "All or none; the items have to belong to one agent.",
-                                },
-                            },
-                        },
-                    ]
-                }
-            }
+_MANY = {
+    "type": "object",
+    "description": "A batch: good items are accepted, bad ones listed by index.",
+    "required": ["memories"],
+    "additionalProperties": False,
+    "properties": {
+        "memories": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": limits.BATCH_ITEMS,
+            "description": "The items, at most 1,000.",
+            "items": {"$ref": "#/components/schemas/MemoryItem"},
         },
-    }
+        "atomic": {
+            "type": "boolean",
+            "default": False,
+            "description": "All or none; the items have to belong to one agent.",
+        },
+    },
 }
 
+_ONE_OR_MANY = described(
+    {"oneOf": [schema_of(MemoryItem), {"$ref": "#/components/schemas/MemoryBatch", "$defs": {"MemoryBatch": _MANY}}]}
+)
 
-@router.post("/v1/memories", status_code=202, openapi_extra=_ONE_OR_MANY, response_model=Receipt | BatchResult)
+
+@router.post(
+    "/v1/memories",
+    status_code=202,
+    openapi_extra=_ONE_OR_MANY,
+    response_model=Receipt | BatchResult,
+    responses={
+        200: {"model": Receipt | BatchResult, "description": "All of it was durable before."},
+        **failing(Conflict),
+    },
+)
 async def remember(request: Request, tenant: Tenant) -> Response:
     """Hand over one memory or a batch. 202: durable; 200: all of it was durable before."""
     gateway = gateway_of(request)
@@ -146,7 +146,7 @@ async def list_memories(
     request: Request,
     tenant: Tenant,
     agent: Name,
-    limit: Annotated[int, Query(ge=1, le=limits.PAGE_ITEMS)] = 50,
+    limit: Annotated[int, Query(ge=1, le=limits.PAGE_ITEMS, description="how many at most")] = 50,
     cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
     kind: Annotated[list[str] | None, Query(description="one of these")] = None,
     tag: Annotated[list[str] | None, Query(description="all of these")] = None,
@@ -170,7 +170,7 @@ async def list_memories(
     return answer(Page(tuple(memory for _, memory in found[:limit]), str(found[limit - 1][0]) if more else None))
 
 
-@router.get(f"/v1/memories/{AGENT}/{{id}}", response_model=Memory)
+@router.get(f"/v1/memories/{AGENT}/{{id}}", response_model=Memory, responses=failing(NotFound))
 async def read_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
     """One memory by its id."""
     gateway = gateway_of(request)
@@ -184,7 +184,7 @@ async def read_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -
     return answer(found)
 
 
-@router.delete(f"/v1/memories/{AGENT}/{{id}}", response_model=Receipt)
+@router.delete(f"/v1/memories/{AGENT}/{{id}}", response_model=Receipt, responses=failing(NotFound))
 async def forget_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
     """Forget one memory for good: whatever arrives later, it stays forgotten."""
     gateway = gateway_of(request)

@@ -4,9 +4,10 @@ from time import monotonic
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from memlane.contract.answers import Alive, Ready
 from memlane.gateway import overview
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.threads import LOOK_S
@@ -18,13 +19,13 @@ _BACKLOG_EVERY_S = 5.0
 """How often the shards are asked for their backlog, however often /metrics is read."""
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=Alive)
 async def healthz() -> dict[str, Any]:
     """The process lives."""
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_model=Ready, responses={503: {"model": Ready, "description": "No node answers."}})
 async def readyz(request: Request) -> JSONResponse:
     """Whether requests would be served: 200 if at least one node answers, and which do not."""
     gateway = gateway_of(request)
@@ -34,7 +35,7 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse({"ready": ready, "nodes_down": down}, 200 if ready else 503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus series."""
     gateway = gateway_of(request)

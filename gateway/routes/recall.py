@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from memlane.contract import Recalled, RecallRequest
+from memlane.contract.answers import Jobs
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
@@ -37,7 +38,7 @@ async def recall(request: Request, tenant: Tenant) -> Response:
     return response
 
 
-@router.post("/v1/embeddings", status_code=202, openapi_extra=body_of(EmbeddingsRequest))
+@router.post("/v1/embeddings", status_code=202, response_model=Jobs, openapi_extra=body_of(EmbeddingsRequest))
 async def embeddings(request: Request, tenant: Tenant) -> dict[str, Any]:
     """Make vectors ahead: of texts, for the cache, or of the memories that have none of the current model."""
     gateway = gateway_of(request)

@@ -15,6 +15,7 @@ from memlane.errors import NotFound
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.parameters import AGENT
+from memlane.gateway.problems import failing
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.waiters import Key, Known
 
@@ -23,7 +24,7 @@ router = APIRouter(tags=["receipts"])
 Tenant = Annotated[str, Depends(tenant)]
 
 
-@router.get(f"/v1/receipts/{AGENT}/{{id}}", response_model=Receipt)
+@router.get(f"/v1/receipts/{AGENT}/{{id}}", response_model=Receipt, responses=failing(NotFound))
 async def receipt(
     request: Request,
     tenant: Tenant,

@@ -43,7 +43,13 @@ class Filters(BaseModel):
 
 
 class RecallRequest(Filters):
-    """A question to an agent's memory."""
+    """A question to an agent's memory.
+
+    Attributes:
+        agent: whose memory is asked.
+        query: the question, at most 8 KiB of UTF-8.
+        limit: how many hits at most, up to 100.
+    """
 
     agent: Name
     query: Query

@@ -15,7 +15,12 @@ class _Asked(BaseModel):
 
 
 class MemoryName(_Asked):
-    """A memory, by its agent and id."""
+    """A memory, by its agent and id.
+
+    Attributes:
+        agent: whose memory it is.
+        id: the memory's.
+    """
 
     agent: Name
     id: UUID

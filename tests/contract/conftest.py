@@ -9,6 +9,9 @@ from threading import Event, Thread
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import Message, Receive, Scope, Send
 
 from memlane import Client
 from memlane.client.front import Front
@@ -21,12 +24,39 @@ from memlane.workers.wakeups import DRAIN_OF
 from tests.support import Recorder, eventually, process_of
 
 
+class Noted:
+    """An app, and how it answered what: method, path as in its description, status."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._seen: set[tuple[str, str, int]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            route = scope.get("route")
+            if message["type"] == "http.response.start" and isinstance(route, APIRoute) and route.include_in_schema:
+                self._seen.add((scope["method"].lower(), route.path_format, message["status"]))
+            await send(message)
+
+        await self._app(scope, receive, noting)
+
+    def undescribed(self) -> list[tuple[str, str, int]]:
+        """The answers of which the API's description says nothing; a failure of ours, or no such method, is none."""
+        paths = self._app.openapi()["paths"]
+        return sorted(
+            (method, path, status)
+            for method, path, status in self._seen
+            if status not in (405, 500) and str(status) not in paths[path][method]["responses"]
+        )
+
+
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """A gateway on a port of its own, in a thread of this process."""
+    """A gateway on a port of its own, in a thread of this process; it answers only as its description says."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, lifespan="on", loop="asyncio"))
+    app = Noted(create_app(settings))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", loop="asyncio"))
     thread = Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -37,6 +67,7 @@ def serving(settings: Settings) -> Iterator[str]:
         server.should_exit = True
         thread.join(15)
         listener.close()
+    assert app.undescribed() == [], "an endpoint declares its errors with responses=failing(...)"
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The HTTP API itself: bodies that are wrong in every way, keys, probes, receipts that are waited for."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -13,6 +15,8 @@ import pytest
 from memlane import Client
 from memlane.config.settings import Settings
 from memlane.errors import Forbidden, NotFound, Unauthorized
+from memlane.gateway.description import curl, read_description
+from memlane.gateway.problems import Problem
 from memlane.storage import tenants
 from memlane.tasks.lane import Lane
 from tests.contract.conftest import serving
@@ -26,6 +30,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
+    Problem.model_validate(found)
     assert (found["status"], found["code"]) == (status, code)
     return found
 
@@ -307,6 +312,29 @@ def test_the_api_describes_itself(gateway: str) -> None:
     assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
     assert document["paths"]["/v1/recall"]["post"]["security"] == [{"key": []}]
     assert "security" not in document["paths"]["/healthz"]["get"]
+
+
+def test_the_page_for_people_has_no_script_and_loads_nothing(gateway: str) -> None:
+    answer = httpx.get(f"{gateway}/docs")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    for path in httpx.get(f"{gateway}/openapi.json").json()["paths"]:
+        assert path in answer.text
+    assert not re.search(r"<(script|link|img|iframe|form)|//|@import|url\(", answer.text)
+    assert httpx.get(f"{gateway}/redoc").status_code == 404
+
+
+def test_the_examples_that_the_api_shows_are_taken(gateway: str, http: httpx.Client) -> None:
+    api = read_description(httpx.get(f"{gateway}/openapi.json").json())
+    shown = {(one.method, one.path): curl(one, api.types) for one in api.endpoints}
+    for path, status in (("/v1/memories", 202), ("/v1/recall", 200), ("/v1/embeddings", 202)):
+        words = shlex.split(shown["POST", path])
+        assert words[:2] == ["curl", "-s"]
+        assert words[words.index("-H") + 1] == "Authorization: Bearer $MEMLANE_API_KEY"
+        url = words[2].replace("$MEMLANE_URL", gateway)
+        assert http.post(url, content=words[words.index("-d") + 1]).status_code == status
+    page = shlex.split(shown["GET", "/v1/memories"])[2].replace("$MEMLANE_URL", gateway)
+    assert http.get(page).json() == {"memories": []}
 
 
 def test_status_tells_of_everything(gateway: str, admin_key: str, http: httpx.Client) -> None:
