@@ -55,8 +55,7 @@ def _endpoint(endpoint: Endpoint, types: Sequence[Type]) -> str:
     parameters = [(_code(one.name), escape(one.where), *_about(one)) for one in endpoint.parameters]
     answers = [(str(one.status), escape(one.meaning), escape(one.kind)) for one in endpoint.answers]
     return _folded(
-        f"<code><b>{escape(endpoint.method)}</b> {escape(endpoint.path)}</code>",
-        _said(endpoint.meaning),
+        f"<code><b>{escape(endpoint.method)}</b> {escape(endpoint.path)}</code> {escape(endpoint.meaning)}",
         "" if endpoint.needs_key else "<p>Needs no key.</p>",
         _table(("parameter", "in", "type", "meaning", "default"), parameters),
         f"<p>Body: {escape(endpoint.body)}</p>" if endpoint.body else "",

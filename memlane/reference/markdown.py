@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -15,11 +16,15 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """Text in one line, without a sign that would end the cell."""
+    typed = re.sub(r"`([^`]*\|[^`]*)`", lambda found: code(found[1]), " ".join(text.split()))
+    return typed.replace("|", "&#124;")
 
 
 def code(text: str) -> str:
-    """Text as it is typed; nothing for nothing."""
+    """Text as it is typed; nothing for nothing. What ends a cell is not the same everywhere, but for its number."""
+    if "|" in text:
+        return f"<code>{escape(text, quote=False).replace('|', '&#124;')}</code>"
     return f"`{text}`" if text else ""
 
 

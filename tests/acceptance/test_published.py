@@ -35,7 +35,9 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-EXAMPLES = [(page, code) for page in ("README.md", "docs/tutorial/getting-started.md") for code in blocks(page)]
+EXAMPLES = [
+    (page, code) for page in ("README.md", "docs/index.md", "docs/tutorial/getting-started.md") for code in blocks(page)
+]
 
 
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=[f"{page}-{n}" for n, (page, _) in enumerate(EXAMPLES)])

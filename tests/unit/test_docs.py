@@ -235,6 +235,12 @@ def test_the_site_has_every_page(site: Path) -> None:
     assert [str(page) for page in pages if not (site / page).is_file()] == []
 
 
+def test_the_tables_of_the_site_show_types_as_they_are(site: Path) -> None:
+    shown = (site / "reference" / "python.html").read_text()
+    assert "<td><code>UUID &#124; None</code></td>" in shown
+    assert "\\|" not in shown
+
+
 def test_the_site_asks_nobody_else(site: Path) -> None:
     """Links may lead elsewhere; nothing is loaded from there, by a page, a style sheet or an import."""
     loads = re.compile(
