@@ -7,7 +7,11 @@ from memlane.config.settings import Settings
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     """Celery beat's schedule. The messages name a duty, and are worth nothing when the next one is there."""
-    periods = {"sweep": settings.sweep_every_s, "analyze": float(settings.analyze_every_s)}
+    periods = {
+        "sweep": settings.sweep_every_s,
+        "analyze": float(settings.analyze_every_s),
+        "expire": float(settings.expire_every_s),
+    }
     return {
         duty: {"task": f"beat.{duty}", "schedule": every_s, "options": {"expires": 2 * every_s}}
         for duty, every_s in periods.items()

@@ -25,7 +25,7 @@ class QueueName(StrEnum):
     OPTIMIZE = "optimize"
     """Statistics and index builds, which may take long."""
     MAINTENANCE = "maintenance"
-    """Removal of what was forgotten, which must not wait for an index build."""
+    """Removal of what was forgotten or has expired, which must not wait for an index build."""
     SWEEP = "sweep"
     """Apart, so that a backlog elsewhere cannot keep lost work from being found."""
 
@@ -61,6 +61,7 @@ ROUTES = {
     "drain.optimize": {"queue": QueueName.OPTIMIZE.value},
     "drain.forget": {"queue": QueueName.MAINTENANCE.value},
     "beat.sweep": {"queue": QueueName.SWEEP.value},
+    "beat.expire": {"queue": QueueName.MAINTENANCE.value},
     "beat.*": {"queue": QueueName.OPTIMIZE.value},
 }
 

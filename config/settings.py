@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     """How often lost work is looked for."""
     analyze_every_s: Annotated[int, Field(ge=60)] = 600
     """How often each shard's statistics are brought up to date."""
+    expire_every_s: Annotated[int, Field(ge=60)] = 60
+    """How often memories that have expired are forgotten; nobody sees them before that either."""
 
     # --- the gateway ------------------------------------------------------------------------
     host: str = "127.0.0.1"

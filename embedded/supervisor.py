@@ -178,7 +178,7 @@ class Supervisor:
             from memlane.tasks.embedders import minilm
 
             minilm.convert(minilm.find_weights(settings), settings.model_cache)
-        migrated = migrate(settings, model_of(settings))
+        migrated = migrate(settings, model_of(settings), post=True)
         lane = Lane(settings, "supervisor")
         lane.open()
         try:

@@ -23,15 +23,16 @@ class Docstring:
         """The parts of a docstring in Google's style; one that is missing says nothing."""
         said: list[str] = []
         sections: dict[str, dict[str, str]] = {"Args": {}, "Attributes": {}, "Raises": {}}
-        section, name = "", ""
+        section, names = "", [""]
         for line in inspect.cleandoc(raw or "").splitlines():
             if found := _SECTION.fullmatch(line):
                 section = found[1]
             elif section and (entry := _ENTRY.fullmatch(line)):
-                name = entry[1]
-                sections[section][name] = entry[2]
+                names = entry[1].split(", ")
+                sections[section] |= dict.fromkeys(names, entry[2])
             elif section and line.startswith("        "):
-                sections[section][name] += f" {line.strip()}"
+                more = f"{sections[section][names[0]]} {line.strip()}"
+                sections[section] |= dict.fromkeys(names, more)
             elif not section or line:
                 section = ""
                 said.append(line)

@@ -11,18 +11,21 @@ for hit in client.recall("agent-1", "what does she drink?"):
 from memlane.client import AsyncClient, Client
 from memlane.contract import (
     BatchResult,
+    Embedding,
     Event,
     Filters,
     Hit,
     Ledger,
     Memory,
     MemoryItem,
+    MemoryUpdate,
     Page,
     Parts,
     Recalled,
     Receipt,
     Rejection,
     State,
+    Version,
 )
 from memlane.errors import MemlaneError
 
@@ -32,6 +35,7 @@ __all__ = [
     "AsyncClient",
     "BatchResult",
     "Client",
+    "Embedding",
     "Event",
     "Filters",
     "Hit",
@@ -39,11 +43,13 @@ __all__ = [
     "MemlaneError",
     "Memory",
     "MemoryItem",
+    "MemoryUpdate",
     "Page",
     "Parts",
     "Recalled",
     "Receipt",
     "Rejection",
     "State",
+    "Version",
     "__version__",
 ]

@@ -15,11 +15,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import log
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from memlane.client.front import Front
 from memlane.contract import (
@@ -30,6 +30,7 @@ from memlane.contract import (
     Ledger,
     Memory,
     MemoryItem,
+    MemoryUpdate,
     Page,
     Parts,
     Recalled,
@@ -37,11 +38,12 @@ from memlane.contract import (
     Receipt,
     Rejection,
     State,
+    Version,
     limits,
 )
 from memlane.contract.memory import spoken
 from memlane.contract.parsing import parse_items
-from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, NotFound
 
 _TENANT = "test"
@@ -54,6 +56,7 @@ class _Identity:
     number: int
     text: str
     memory: Memory | None
+    versions: list[Version] = field(default_factory=list)
 
 
 class InMemoryClient(Front):
@@ -129,10 +132,9 @@ class InMemoryClient(Front):
         return Recalled(tuple(sorted(hits, key=lambda hit: -hit.score)[: request.limit]))
 
     def _get(self, name: MemoryName) -> Memory:
-        identity = self._ids.get((name.agent, name.id))
-        if identity is None or identity.memory is None:
-            raise NotFound(f"there is no memory {name.id} of this agent")
-        return identity.memory
+        memory = self._alive(name).memory
+        assert memory is not None
+        return replace(memory, superseded_by=self._successor(memory))
 
     def _page(self, agent: str, filters: Filters, limit: int, cursor: str | None) -> Page:
         if cursor is not None and not cursor.isdigit():
@@ -149,6 +151,35 @@ class InMemoryClient(Front):
         self._drop(identity)
         return Receipt(name.id, name.agent, State.FORGOTTEN)
 
+    def _update(self, name: MemoryName, wanted: MemoryUpdate) -> Memory:
+        identity = self._alive(name)
+        before = self._get(name)
+        given = dict(wanted.given)
+        if "metadata" in given:
+            given["metadata"] = json.loads(json.dumps(given["metadata"]))
+        after = replace(before, **given)
+        if after.content != before.content:
+            identity.versions.insert(0, Version(before.version, before.content, datetime.now(UTC)))
+            after = replace(after, version=before.version + 1)
+            self._events[Event.EMBEDDED] += 1
+        if after != before:
+            identity.memory = replace(after, superseded_by=None, changed_at=datetime.now(UTC))
+            self._events[Event.UPDATED] += 1
+        assert identity.memory is not None
+        return replace(identity.memory, superseded_by=self._successor(identity.memory))
+
+    def _history(self, name: MemoryName) -> Sequence[Version]:
+        return tuple(self._alive(name).versions)
+
+    def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting:
+        self._known(agent)
+        found = [identity for memory, identity in self._own(agent) if _passes(memory, wanted)]
+        if wanted.dry_run or not found:
+            return Forgetting(agent, len(found))
+        for identity in found:
+            self._drop(identity)
+        return Forgetting(agent, len(found), uuid4())
+
     def _receipts(self, request: ReceiptsRequest) -> Sequence[Receipt]:
         found = [(name, self._ids.get((name.agent, name.id))) for name in request.receipts]
         return [
@@ -163,11 +194,32 @@ class InMemoryClient(Front):
     def _of(self, agent: str, filters: Filters) -> list[tuple[int, Memory]]:
         """An agent's memories that pass the filters, newest first, with their numbers."""
         found = [
-            (identity.number, identity.memory)
-            for (owner, _), identity in self._ids.items()
-            if owner == agent and identity.memory is not None and _passes(identity.memory, filters)
+            (identity.number, replace(memory, superseded_by=self._successor(memory)))
+            for memory, identity in self._own(agent)
+            if _passes(memory, filters)
+            and not _expired(memory)
+            and (filters.include_superseded or self._successor(memory) is None)
         ]
         return sorted(found, key=lambda pair: -pair[0])
+
+    def _own(self, agent: str) -> list[tuple[Memory, _Identity]]:
+        """An agent's memories that are not forgotten, with their identities."""
+        return [
+            (identity.memory, identity)
+            for (owner, _), identity in self._ids.items()
+            if owner == agent and identity.memory is not None
+        ]
+
+    def _successor(self, memory: Memory) -> UUID | None:
+        """The newest memory that takes the place of one."""
+        found = [m for m, _ in self._own(memory.agent) if m.supersedes == memory.id != m.id and not _expired(m)]
+        return found[-1].id if found else None
+
+    def _alive(self, name: MemoryName) -> _Identity:
+        identity = self._ids.get((name.agent, name.id))
+        if identity is None or identity.memory is None or _expired(identity.memory):
+            raise NotFound(f"there is no memory {name.id} of this agent")
+        return identity
 
     def _known(self, agent: str) -> None:
         if not any(owner == agent for owner, _ in self._ids):
@@ -175,7 +227,11 @@ class InMemoryClient(Front):
 
     def _drop(self, identity: _Identity) -> None:
         if identity.memory is not None:
+            for other, heir in self._own(identity.memory.agent):
+                if other.supersedes == identity.memory.id:
+                    heir.memory = replace(other, supersedes=identity.memory.supersedes)
             identity.memory = None
+            identity.versions.clear()
             self._events[Event.FORGOTTEN] += 1
 
 
@@ -194,7 +250,14 @@ def _memory(item: MemoryItem, id_: UUID) -> Memory:
         key=item.key,
         thread=item.thread,
         speaker=item.speaker,
+        expires_at=item.expires_at,
+        pinned=item.pinned,
+        supersedes=item.supersedes,
     )
+
+
+def _expired(memory: Memory) -> bool:
+    return memory.expires_at is not None and memory.expires_at <= datetime.now(UTC)
 
 
 def _conflict(item: MemoryItem, id_: UUID) -> Conflict:
@@ -210,6 +273,7 @@ def _passes(memory: Memory, filters: Filters) -> bool:
         and (filters.thread is None or memory.thread == filters.thread)
         and _contains(memory.metadata, filters.metadata)
         and memory.importance >= filters.min_importance
+        and filters.pinned in (None, memory.pinned)
     )
 
 

@@ -25,6 +25,7 @@ class Agent:
         memories: how many it has.
         mean_words: distinct words of a memory, on average; at least 1.
         forgotten_before: memories with a smaller number are forgotten.
+        conditional: some of them may have expired or been superseded.
         indexed_upto: vectors up to this number are in an index of its own; 0 without one.
     """
 
@@ -32,6 +33,7 @@ class Agent:
     memories: int
     mean_words: float
     forgotten_before: int
+    conditional: bool
     indexed_upto: int
 
 
@@ -69,8 +71,8 @@ def find(shard: Shard, tenant: str, agent: str, model: str) -> Agent | None:
     rows = shard.run(_SQL["find"], {"tenant": tenant, "agent": agent, "model": model})
     if not rows:
         return None
-    number, memories, words, forgotten_before, upto = rows[0]
-    return Agent(number, memories, max(words / memories, 1.0) if memories else 1.0, forgotten_before, upto)
+    number, memories, words, *rest = rows[0]
+    return Agent(number, memories, max(words / memories, 1.0) if memories else 1.0, *rest)
 
 
 def forget(shard: Shard, tenant: str, agent: str) -> int | None:

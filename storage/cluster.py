@@ -61,7 +61,7 @@ class Shard:
 
     def render(self, query: Query, **places: str) -> bytes:
         """A statement with this shard's schema filled in."""
-        return query.render(shard=self.schema, **places)
+        return query.render(**places, shard=self.schema)
 
 
 def schema_name(shard: int) -> str:

@@ -10,11 +10,18 @@ from psycopg.types.json import Jsonb
 from memlane.contract import Filters, Memory, spoken
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
-from memlane.storage.halfvec import HalfVectors, Vector
+from memlane.storage.halfvec import HalfVectors, Vector, as_vector
 from memlane.storage.jobs import LATER, Claim, Delay, Done
 
 _SQL = queries.load("memories")
-_HOLDS = queries.load("recall")["holds"].text
+_COLUMNS = _SQL["columns"].text
+_ALIVE = _SQL["alive"].text
+
+HOLDS = queries.load("recall")["holds"].text
+"""The filters as a condition."""
+
+VISIBLE = queries.load("recall")["visible"].text.replace("{alive}", _ALIVE)
+"""That a memory has neither expired nor been superseded, as a condition."""
 
 
 def store(
@@ -54,22 +61,30 @@ def texts(shard: Shard, claim: Claim) -> dict[int, str]:
     return {number: spoken(speaker, content) for number, speaker, content in shard.run(_SQL["texts"], params)}
 
 
-def by_id(shard: Shard, tenant: str, agent: str, id_: UUID) -> Memory | None:
-    """One memory, or None if there is none that is stored and not forgotten."""
-    rows = shard.run(_SQL["by_id"], {"tenant": tenant, "agent": agent, "id": id_})
+def by_id(shard: Shard, tenant: str, agent: str, id_: UUID, *, expired: bool = False) -> Memory | None:
+    """One memory, or None if there is none that is stored and not forgotten; an expired one only if asked for."""
+    params = {"tenant": tenant, "agent": agent, "id": id_}
+    rows = shard.run(_SQL["by_id"], params, columns=_COLUMNS, alive="true" if expired else _ALIVE)
     return _memory(agent, rows[0]) if rows else None
 
 
 def by_numbers(shard: Shard, agent: str, agent_number: int, numbers: Sequence[int]) -> dict[int, Memory]:
     """Memories of an agent by number; forgotten ones are left out."""
-    rows = shard.run(_SQL["by_numbers"], {"agent": agent_number, "numbers": list(numbers)})
+    rows = shard.run(_SQL["by_numbers"], {"agent": agent_number, "numbers": list(numbers)}, columns=_COLUMNS)
     return {row[0]: _memory(agent, row) for row in rows}
 
 
 def page(shard: Shard, tenant: str, agent: str, filters: Filters, before: int, limit: int) -> list[tuple[int, Memory]]:
     """An agent's memories with a number smaller than `before`, newest first, with their numbers."""
     params = {"tenant": tenant, "agent": agent, "before": before, "limit": limit, **filter_params(filters)}
-    return [(row[0], _memory(agent, row)) for row in shard.run(_SQL["page"], params, holds=_HOLDS)]
+    rows = shard.run(_SQL["page"], params, columns=_COLUMNS, holds=HOLDS, visible=VISIBLE)
+    return [(row[0], _memory(agent, row)) for row in rows]
+
+
+def vectors(shard: Shard, tenant: str, agent: str, numbers: Sequence[int], table: str) -> dict[int, Vector]:
+    """The vectors of an agent's memories by number; those that have none are left out."""
+    rows = shard.run(_SQL["vectors"], {"tenant": tenant, "agent": agent, "numbers": list(numbers)}, vectors=table)
+    return {number: as_vector(embedding) for number, embedding in rows}
 
 
 def filter_params(filters: Filters) -> dict[str, Any]:
@@ -82,6 +97,8 @@ def filter_params(filters: Filters) -> dict[str, Any]:
         "thread": filters.thread,
         "metadata": Jsonb(filters.metadata) if filters.metadata else None,
         "min_importance": filters.min_importance,
+        "pinned": filters.pinned,
+        "include_superseded": filters.include_superseded,
     }
 
 
@@ -96,18 +113,6 @@ def count_accesses(shard: Shard, accesses: Mapping[tuple[int, int], int]) -> Non
 
 
 def _memory(agent: str, row: Sequence[Any]) -> Memory:
-    _, id_, content, kind, importance, tags, metadata, occurred_at, created_at, key, thread, speaker = row
-    return Memory(
-        id=id_,
-        agent=agent,
-        content=content,
-        kind=kind,
-        importance=round(importance, 6),  # stored in single precision
-        tags=tuple(tags),
-        metadata=metadata,
-        occurred_at=occurred_at,
-        created_at=created_at,
-        key=key,
-        thread=thread,
-        speaker=speaker,
-    )
+    _, id_, content, kind, importance, tags, *rest = row
+    # Importance is stored in single precision.
+    return Memory(id_, agent, content, kind, round(importance, 6), tuple(tags), *rest)

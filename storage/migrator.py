@@ -1,5 +1,9 @@
 """Brings the schemas up to this version: numbered SQL files, forward only, each applied once.
 
+What a file named `..._pre_...` does leaves an older version of the processes working; it is applied
+before they are replaced. One named `..._post_...` is applied when none of them is left: when asked
+for, or where the schema is new.
+
 Control is migrated first, then every shard on its node, then each model's tables in every shard. A
 session lock per database makes a second run, or a run from another process, wait and then find
 nothing to do.
@@ -7,7 +11,7 @@ nothing to do.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import psycopg
@@ -31,6 +35,9 @@ _MODELS = queries.load("models")
 _LOCK = 1835887984
 """Key of the advisory lock that lets one process migrate at a time."""
 
+_LOCK_TIMEOUT_S = 5
+"""How long a change of a table waits for those who use it."""
+
 _PGVECTOR = (0, 8, 4)
 """Oldest pgvector that is safe: 0.8.3 and before could corrupt an index under concurrent vacuum (pgvector#988)."""
 
@@ -44,6 +51,11 @@ class Migration:
     name: str
     text: str
 
+    @property
+    def post(self) -> bool:
+        """Whether it has to wait until no process of an older version runs."""
+        return "_post_" in self.name
+
 
 def migrations(kind: str) -> list[Migration]:
     """The migrations of `control`, `shard` or `model`, in order."""
@@ -54,37 +66,44 @@ def migrations(kind: str) -> list[Migration]:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What was applied, as "schema: migration", and whether memories may lack the current model's vectors."""
+    """What a run came to.
+
+    Attributes:
+        applied: what was applied, as "schema: scope migration".
+        waiting: what waits until no process of an older version runs.
+        lacking: whether memories may lack the current model's vectors.
+    """
 
     applied: list[str]
+    waiting: list[str]
     lacking: bool
 
 
-def migrate(settings: Settings, model: Model | None = None) -> Migrated:
+def migrate(settings: Settings, model: Model | None = None, *, post: bool = False) -> Migrated:
     """Bring every schema up to date; create the cluster if there is none.
 
     Args:
         settings: names the nodes and, for a new cluster, the number of shards.
         model: makes this the current model, with tables in every shard.
+        post: no process of an older version runs any more.
 
     Raises:
         Misconfigured: the cluster has another shard count, or a node's pgvector is too old.
         NodeDown: a node does not answer.
+        Unavailable: a table was in use for too long; run again, it goes on where it was.
     """
-    applied: list[str] = []
+    done = Migrated([], [], False)
     with _locked(settings, settings.control) as control:
         _check_extension(control, settings.control)
-        applied += _apply(control, "control", "control")
+        _apply(done, control, "control", "control", post)
         placed = _placed(control, settings)
         models, lacking = _register(control, model)
     for node in sorted(set(placed.values())):
         with _locked(settings, node) as connection:
             _check_extension(connection, node)
             for shard in (number for number, name in placed.items() if name == node):
-                applied += _migrate_shard(connection, shard, len(placed), models)
-    for line in applied:
-        log.info("migrated", what=line)
-    return Migrated(applied, lacking)
+                _migrate_shard(done, connection, shard, len(placed), models, post)
+    return replace(done, lacking=lacking)
 
 
 @contextmanager
@@ -101,6 +120,8 @@ def _locked(settings: Settings, node: str) -> Iterator[Connection]:
         ) as connection,
     ):
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        # Whoever waits for a table's lock holds up all who come after him.
+        connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'".encode())
         yield connection
 
 
@@ -113,22 +134,24 @@ def _check_extension(connection: Connection, node: str) -> None:
         raise Misconfigured(f"node {node} has pgvector {version}; {wanted} or later is needed")
 
 
-def _apply(connection: Connection, schema: str, kind: str, **places: str) -> list[str]:
-    """Apply what is missing in a schema; each file and its record in one transaction."""
+def _apply(done: Migrated, connection: Connection, schema: str, kind: str, post: bool, **places: str) -> None:
+    """Apply what is missing in a schema, in order; each file and its record in one transaction."""
     connection.execute(_MIGRATIONS["prepare_schema"].render(schema=schema))
     connection.execute(_MIGRATIONS["prepare_record"].render(schema=schema))
     scope = places.get("vectors", kind)
-    done = {row[0] for row in connection.execute(_MIGRATIONS["done"].render(schema=schema), {"scope": scope})}
-    applied = []
-    for migration in migrations(kind):
-        if migration.name in done:
-            continue
+    before = {row[0] for row in connection.execute(_MIGRATIONS["done"].render(schema=schema), {"scope": scope})}
+    missing = [migration for migration in migrations(kind) if migration.name not in before]
+    for migration in missing:
+        line = f"{schema}: {scope} {migration.name}"
+        if migration.post and before and not post:
+            done.waiting.append(line)
+            break  # what comes after it belongs to the version after
         with connection.transaction():
             connection.execute(queries.Query("", "", migration.text).render(shard=schema, **places))
             record = _MIGRATIONS["record"].render(schema=schema)
             connection.execute(record, {"scope": scope, "name": migration.name})
-        applied.append(f"{schema}: {scope} {migration.name}")
-    return applied
+        done.applied.append(line)
+        log.info("migrated", what=line)
 
 
 def _placed(control: Connection, settings: Settings) -> dict[int, str]:
@@ -164,11 +187,13 @@ def _register(control: Connection, model: Model | None) -> tuple[list[Model], bo
     return [Model(str(row[0]), int(str(row[1]))) for row in control.execute(_MODELS["all"].render())], lacking
 
 
-def _migrate_shard(connection: Connection, shard: int, shard_count: int, models: list[Model]) -> list[str]:
+def _migrate_shard(
+    done: Migrated, connection: Connection, shard: int, shard_count: int, models: list[Model], post: bool
+) -> None:
     schema = schema_name(shard)
-    applied = _apply(connection, schema, "shard", number=str(shard))
+    _apply(done, connection, schema, "shard", post, number=str(shard))
     enrol = {"shard": shard, "shard_count": shard_count, "hash_version": HASH_VERSION}
     connection.execute(_CLUSTER["enroll"].render(shard=schema), enrol)
     for model in models:
-        applied += _apply(connection, schema, "model", vectors=table_name(model.name), dims=str(model.dims))
-    return applied
+        places = {"vectors": table_name(model.name), "dims": str(model.dims)}
+        _apply(done, connection, schema, "model", post, **places)

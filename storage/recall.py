@@ -7,7 +7,7 @@ from memlane.storage import queries
 from memlane.storage.agents import Agent
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import Vector, half
-from memlane.storage.memories import filter_params
+from memlane.storage.memories import VISIBLE, filter_params
 from memlane.storage.nodes import Params, Row
 
 _SQL = queries.load("recall")
@@ -64,6 +64,7 @@ def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
     statement = _SQL["candidates"].render(
         similarity=_SQL[form].text,
         holds=_SQL["holds"].text if search.filters.any else "true",
+        visible=VISIBLE if agent.conditional else "true",
         shard=shard.schema,
         vectors=search.table,
         # A partial index is only used when its agent and number stand in the statement itself.
@@ -91,4 +92,6 @@ def _form(agent: Agent, search: Search) -> str:
         return "no_similarity"
     if search.filters.any:
         return "filtered_similarity"
-    return "indexed_similarity" if agent.indexed_upto else "every_similarity"
+    if agent.indexed_upto:
+        return "indexed_similarity"  # what is not to be seen is sorted out among its candidates
+    return "filtered_similarity" if agent.conditional else "every_similarity"

@@ -12,7 +12,7 @@ from memlane.storage.nodes import UNHURRIED, Row
 
 _SQL = queries.load("upkeep")
 
-TABLES = ("agents", "ids", "jobs", "leases", "memories", "memory_stats", "embedding_cache", "ledger")
+TABLES = ("agents", "ids", "jobs", "leases", "memories", "versions", "memory_stats", "embedding_cache", "ledger")
 """The tables whose statistics matter, beside those of vectors."""
 
 

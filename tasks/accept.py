@@ -131,6 +131,9 @@ def payload(item: MemoryItem) -> dict[str, Any]:
         "tags": list(item.tags),
         "metadata": item.metadata,
         "occurred_at": item.occurred_at.isoformat() if item.occurred_at else None,
+        "expires_at": item.expires_at.isoformat() if item.expires_at else None,
+        "supersedes": str(item.supersedes) if item.supersedes else None,
+        "pinned": item.pinned or None,
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 

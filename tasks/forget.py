@@ -1,12 +1,28 @@
-"""Forget: one memory at once and whole; an agent's memories by a mark that all obey, and then their rows."""
+"""Forget: one memory at once and whole; an agent's by a mark that all obey, or by filters, and then their rows."""
 
-from uuid import UUID
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID, uuid5
 
+from memlane.contract import Event, Filters
 from memlane.storage import agents, forget, ids, jobs
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Claim, Done, Kind
+from memlane.storage.forget import Forgotten, Matching
+from memlane.storage.jobs import Claim, Done, Job, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
+
+_MATCHING = UUID("4c1b6a52-0a5d-5f0a-8c57-6d656d6c616e")
+"""The name space of ids of jobs that forget by filters: the same filters make the same job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What forgetting by filters came to: how many memories match, and the job that forgets them, if one does."""
+
+    matched: int
+    job: UUID | None
 
 
 def forget_memory(lane: Lane, tenant: str, agent: str, id_: UUID) -> bool:
@@ -41,14 +57,72 @@ def forget_agent(lane: Lane, tenant: str, agent: str) -> bool:
     return known is not None
 
 
+def forget_matching(lane: Lane, tenant: str, agent: str, filters: Filters, *, dry_run: bool) -> Asked | None:
+    """Forget what an agent was told up to now and passes filters, by a drain; None if the agent is unknown.
+
+    Args:
+        lane: this process's.
+        tenant: whose it is.
+        agent: whose memories.
+        filters: which of them; superseded and expired ones count as well.
+        dry_run: only count.
+
+    Raises:
+        Unavailable: it is not known whether they will be forgotten; asking again does no harm.
+    """
+    number = lane.cluster.shard_of(tenant, agent)
+
+    def work(shard: Shard) -> Asked | None:
+        known = lane.numbers.of(shard, tenant, [agent], register=False).get(agent)
+        if known is None:
+            return None
+        matching = Matching(filters, forget.newest(shard))
+        matched = forget.count_matching(shard, known, matching)
+        if dry_run or not matched:
+            return Asked(matched, None)
+        asked = {
+            name: value
+            for name, value in filters.model_dump(mode="json", exclude_defaults=True).items()
+            if name in Filters.model_fields
+        }
+        id_ = uuid5(_MATCHING, json.dumps(asked, sort_keys=True))
+        forget.open_matching(shard, tenant, known, id_, {"filters": asked, "upto": matching.upto})
+        return Asked(matched, id_)
+
+    asked = lane.cluster.on(number, work)
+    if asked is not None and asked.job is not None:
+        lane.wake(Kind.FORGET, number)
+    return asked
+
+
 def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish forget jobs: remove the rows in slices."""
     removed = 0
     for job in claim.jobs:
         if job.agent is None:
             continue
-        while (gone := forget.remove_slice(shard, job.tenant, job.agent)).memories:
+        next_slice = _slices(shard, job, job.agent)
+        while (gone := next_slice()).memories:
             removed += gone.memories
             embedding.drop(lane, job.tenant, gone.hashes)
     held = jobs.settle(shard, claim.token, claim.numbers)
     return Done(removed=removed, fenced=not held)
+
+
+def _slices(shard: Shard, job: Job, agent: int) -> Callable[[], Forgotten]:
+    """What removes the next slice of what a job is about: all that was forgotten with the agent, or what matches."""
+    if "filters" not in job.payload:
+        return lambda: forget.remove_slice(shard, job.tenant, agent)
+    matching = Matching(Filters.model_validate(job.payload["filters"]), int(job.payload["upto"]))
+    return lambda: forget.remove_matching(shard, job.tenant, agent, matching)
+
+
+def remove_expired(lane: Lane, shard: Shard) -> int:
+    """Forget the memories of a shard whose time is over; how many."""
+    removed = 0
+    while found := forget.expired(shard):
+        for tenant, agent, numbers in found:
+            gone = forget.remove(shard, tenant, agent, numbers, Event.EXPIRED)
+            embedding.drop(lane, tenant, gone.hashes)
+            removed += gone.memories
+    return removed

@@ -9,6 +9,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 
 from memlane.beat.analyze import analyze
+from memlane.beat.expire import expire
 from memlane.beat.schedule import schedule
 from memlane.config.celery import celery_config
 from memlane.config.settings import Settings
@@ -65,7 +66,10 @@ def _duties(life: Lifecycle) -> dict[str, Callable[[], None]]:
     def run_analyze() -> None:
         analyze(life.process.lane, life.process.holder)
 
-    return {"beat.sweep": run_sweep, "beat.analyze": run_analyze}
+    def run_expire() -> None:
+        expire(life.process.lane, life.process.holder)
+
+    return {"beat.sweep": run_sweep, "beat.analyze": run_analyze, "beat.expire": run_expire}
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:

@@ -7,10 +7,11 @@ from fastapi.responses import Response
 
 from memlane.contract import Ledger
 from memlane.contract.answers import AgentForgotten, Job
+from memlane.contract.requests import ForgetMatching, Forgetting
 from memlane.contract.text import Name
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway.auth import principal, tenant
-from memlane.gateway.bodies import answer
+from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import failing
 from memlane.gateway.state import gateway_of
@@ -43,6 +44,26 @@ async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[st
     if not known:
         raise NotFound("nothing was accepted for this agent yet")
     return {"agent": agent, "state": "forgotten"}
+
+
+@router.post(
+    f"/v1/agents/{AGENT}/forget",
+    status_code=202,
+    response_model=Forgetting,
+    openapi_extra=body_of(ForgetMatching),
+    responses=failing(NotFound),
+)
+async def forget_matching(request: Request, tenant: Tenant, agent: Name) -> Response:
+    """Forget what an agent was told up to now and passes filters, in the background; a dry run only counts."""
+    gateway = gateway_of(request)
+    wanted = await read(request, ForgetMatching)
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    asked = await gateway.threads.on_shard(
+        shard, lambda: forget.forget_matching(gateway.lane, tenant, agent, wanted, dry_run=wanted.dry_run)
+    )
+    if asked is None:
+        raise NotFound("nothing was accepted for this agent yet")
+    return answer(Forgetting(agent, asked.matched, asked.job), 200 if asked.job is None else 202)
 
 
 @router.get("/v1/ledger", response_model=Ledger)

@@ -2,28 +2,49 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from memlane.contract import BatchResult, Filters, Memory, MemoryItem, Page, Receipt, Rejection, State, limits
+from memlane.contract import (
+    BatchResult,
+    Embedding,
+    Filters,
+    Memory,
+    MemoryItem,
+    MemoryUpdate,
+    Page,
+    Receipt,
+    Rejection,
+    State,
+    Version,
+    limits,
+)
 from memlane.contract.parsing import parse, parse_items
 from memlane.contract.text import Name
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
 from memlane.gateway.auth import tenant
-from memlane.gateway.bodies import answer, described, read_json, schema_of
+from memlane.gateway.bodies import answer, body_of, described, read, read_json, schema_of
 from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import failing, status_of
 from memlane.gateway.state import Gateway, gateway_of
-from memlane.storage import memories
+from memlane.storage import memories, update
+from memlane.storage.cluster import Shard
 from memlane.tasks import accept, forget
 from memlane.tasks.accept import Result
+from memlane.tasks.lane import Lane
+from memlane.tasks.update import update_memory as update_stored
 
 router = APIRouter(tags=["memories"])
 
 Tenant = Annotated[str, Depends(tenant)]
+
+_STORED_S = 5.0
+"""How long an update waits for a memory that was accepted to be stored."""
 
 _MANY = {
     "type": "object",
@@ -155,19 +176,84 @@ async def list_memories(
     thread: str | None = None,
     metadata: Annotated[str | None, Query(description="a JSON object that has to be contained")] = None,
     min_importance: float = 0.0,
+    pinned: bool | None = None,
+    include_superseded: Annotated[bool, Query(description="also those whose place a newer one has taken")] = False,
+    vectors: Annotated[bool, Query(description="each with its vector")] = False,
 ) -> Response:
     """An agent's memories, newest first; an unknown agent has none."""
     gateway = gateway_of(request)
     named = {"kinds": kind or (), "tags": tag or (), "since": since, "until": until, "thread": thread}
-    filters = parse(Filters, {**named, "metadata": _json(metadata), "min_importance": min_importance})
+    more = {"pinned": pinned, "include_superseded": include_superseded, "min_importance": min_importance}
+    filters = parse(Filters, {**named, **more, "metadata": _json(metadata)})
     before = _before(cursor)
+    lane = gateway.lane
+    shard = lane.cluster.shard_of(tenant, agent)
+
+    def work(here: Shard) -> list[tuple[int, Memory]]:
+        found = memories.page(here, tenant, agent, filters, before, limit + 1)
+        return _with_vectors(lane, here, tenant, agent, found) if vectors else found
+
+    found = await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work))
+    last = str(found[limit - 1][0]) if len(found) > limit else None
+    return answer(Page(tuple(memory for _, memory in found[:limit]), last))
+
+
+def _with_vectors(
+    lane: Lane, shard: Shard, tenant: str, agent: str, found: Sequence[tuple[int, Memory]]
+) -> list[tuple[int, Memory]]:
+    """Memories with their vectors; those that have none yet stay without."""
+    vectors = memories.vectors(shard, tenant, agent, [number for number, _ in found], lane.table)
+    return [
+        (number, replace(memory, embedding=Embedding(lane.model.name, tuple(vectors[number].tolist()))))
+        if number in vectors
+        else (number, memory)
+        for number, memory in found
+    ]
+
+
+@router.get(f"/v1/memories/{AGENT}/{{id}}/history", response_model=list[Version], responses=failing(NotFound))
+async def read_history(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
+    """What a memory said before, newest first; nothing if it was never updated."""
+    gateway = gateway_of(request)
     on = gateway.lane.cluster.on
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    found = await gateway.threads.on_shard(
-        shard, lambda: on(shard, lambda here: memories.page(here, tenant, agent, filters, before, limit + 1))
-    )
-    more = len(found) > limit
-    return answer(Page(tuple(memory for _, memory in found[:limit]), str(found[limit - 1][0]) if more else None))
+
+    def work(here: Shard) -> list[Version] | None:
+        return update.history(here, tenant, agent, id) if memories.by_id(here, tenant, agent, id) else None
+
+    found = await gateway.threads.on_shard(shard, lambda: on(shard, work))
+    if found is None:
+        raise NotFound(f"there is no memory {id} of this agent")
+    return answer(found)
+
+
+@router.patch(
+    f"/v1/memories/{AGENT}/{{id}}",
+    response_model=Memory,
+    openapi_extra=body_of(MemoryUpdate),
+    responses=failing(NotFound, Conflict),
+)
+async def update_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
+    """Change fields of a memory; new content keeps its id and its history, and gets a new vector.
+
+    A memory that is not stored yet is waited for briefly.
+    """
+    gateway = gateway_of(request)
+    wanted = await read(request, MemoryUpdate)
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    await _stored(gateway, tenant, shard, agent, id)
+    found = await gateway.threads.on_shard(shard, lambda: update_stored(gateway.lane, tenant, agent, id, wanted))
+    if found is None:
+        raise NotFound(f"there is no memory {id} of this agent")
+    return answer(found)
+
+
+async def _stored(gateway: Gateway, tenant: str, shard: int, agent: str, id_: UUID) -> None:
+    """Wait until a memory is stored, for a moment."""
+    lane = gateway.lane
+    find = partial(lane.numbers.of, tenant=tenant, agents=[agent], register=False)
+    numbers = await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, find))
+    await gateway.waiters.wait(shard, [(number, id_) for number in numbers.values()], State.STORED, _STORED_S)
 
 
 @router.get(f"/v1/memories/{AGENT}/{{id}}", response_model=Memory, responses=failing(NotFound))

@@ -1,4 +1,4 @@
-"""remember, recall, forget, list: one memory at a time, and questions."""
+"""remember, update, recall, list, history, forget: memories one at a time, and questions."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from rich.table import Table
 
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
-from memlane.contract import Hit, Memory, Recalled, Receipt
+from memlane.client import Client
+from memlane.contract import Filters, Hit, Memory, Recalled, Receipt
 from memlane.errors import FieldError, InvalidInput
 
 Agent = Annotated[str, typer.Argument(help="Whose memory it is.")]
@@ -21,6 +22,10 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", help="Only with all of 
 Thread = Annotated[str | None, typer.Option(help="Only of this conversation.")]
 Since = Annotated[datetime | None, typer.Option(help="Only what happened then or later.")]
 Until = Annotated[datetime | None, typer.Option(help="Only what happened before.")]
+MinImportance = Annotated[float, typer.Option(help="Only what is at least so important.")]
+Pinned = Annotated[bool | None, typer.Option("--pinned/--not-pinned", help="Only what is pinned, or is not.")]
+Superseded = Annotated[bool, typer.Option("--superseded", help="Also what a newer memory has taken the place of.")]
+Id = Annotated[UUID, typer.Argument(help="The memory's id.")]
 
 
 @connected
@@ -36,6 +41,9 @@ def remember(
     thread: Annotated[str | None, typer.Option(help="The conversation that it belongs to.")] = None,
     speaker: Annotated[str | None, typer.Option(help="Who said it.")] = None,
     occurred_at: Annotated[datetime | None, typer.Option(help="When it happened, in UTC; now unless given.")] = None,
+    expires_at: Annotated[datetime | None, typer.Option(help="From when on it is forgotten, in UTC.")] = None,
+    supersedes: Annotated[UUID | None, typer.Option(help="The memory that it takes the place of.")] = None,
+    pinned: Annotated[bool, typer.Option("--pinned", help="Its importance does not decay.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until it can be found by meaning.")] = False,
 ) -> None:
     """Remember something.
@@ -44,12 +52,58 @@ def remember(
     """
     fields: dict[str, Any] = {"key": key, "kind": kind, "importance": importance, "tags": tag or ()}
     fields |= {"metadata": _object(metadata), "thread": thread, "speaker": speaker, "occurred_at": occurred_at}
+    fields |= {"expires_at": expires_at, "supersedes": supersedes, "pinned": pinned}
     with session.client() as client:
         receipt = client.remember(agent, content, **fields)
         if wait:
             receipt = receipt.wait("searchable")
     plain = Receipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error)
     session.out.result(plain, f"{receipt.state} {receipt.id}")
+
+
+@connected
+def update(
+    session: Session,
+    agent: Agent,
+    id: Id,
+    content: Annotated[str | None, typer.Option(help="What it says from now on.")] = None,
+    kind: Annotated[str | None, typer.Option(help="A word to filter by.")] = None,
+    importance: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="In place of its tags; may be repeated.")] = None,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="It has none any more.")] = False,
+    metadata: Annotated[str | None, typer.Option(help="A JSON object, in place of what it has.")] = None,
+    occurred_at: Annotated[datetime | None, typer.Option(help="When it happened, in UTC.")] = None,
+    expires_at: Annotated[datetime | None, typer.Option(help="From when on it is forgotten, in UTC.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="It does not expire any more.")] = False,
+    supersedes: Annotated[UUID | None, typer.Option(help="The memory that it takes the place of.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Its importance does not decay, or does.")] = None,
+) -> None:
+    """Change a memory. New content keeps the id and its history, and gets a new vector.
+
+    Example: memlane update agent-1 01a1fc5a-509c-77d8-b69e-adda0a22813b --pin
+    """
+    given: dict[str, Any] = {"content": content, "kind": kind, "importance": importance, "occurred_at": occurred_at}
+    given |= {"expires_at": expires_at, "supersedes": supersedes, "pinned": pin, "tags": tag or None}
+    given |= {"metadata": None if metadata is None else _object(metadata)}
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields |= {"tags": ()} if no_tags else {}
+    fields |= {"expires_at": None} if keep else {}
+    with session.client() as client:
+        memory = client.update(agent, id, **fields)
+    session.out.result(memory, f"version {memory.version}: {said(memory)}")
+
+
+@connected
+def history(session: Session, agent: Agent, id: Id) -> None:
+    """Show what a memory said before, newest first.
+
+    Example: memlane history agent-1 01a1fc5a-509c-77d8-b69e-adda0a22813b
+    """
+    with session.client() as client:
+        found = client.history(agent, id)
+    rows = [(v.version, f"{v.replaced_at:%Y-%m-%d %H:%M:%S}", v.content) for v in found]
+    shown = table("", ["version", "until", "said"], rows) if rows else "it was never updated"
+    session.out.result(list(found), shown)
 
 
 @connected
@@ -63,15 +117,17 @@ def recall(
     thread: Thread = None,
     since: Since = None,
     until: Until = None,
-    min_importance: Annotated[float, typer.Option(help="Only what is at least so important.")] = 0.0,
+    min_importance: MinImportance = 0.0,
+    pinned: Pinned = None,
+    superseded: Superseded = False,
 ) -> None:
     """Ask an agent's memory.
 
     Example: memlane recall agent-1 "what does she drink?" --limit 5
     """
-    filters = _filters(kind, tag, thread, since, until)
+    filters = _filters(kind, tag, thread, since, until, min_importance, pinned, superseded)
     with session.client() as client:
-        recalled = client.recall(agent, query, limit=limit, min_importance=min_importance, **filters)
+        recalled = client.recall(agent, query, limit=limit, **filters)
     for what in recalled.degraded:
         session.out.warn(f"degraded: {what}")
     session.out.result(recalled, hits_table(recalled) if recalled.hits else "nothing found")
@@ -82,20 +138,49 @@ def forget(
     session: Session,
     agent: Agent,
     id: Annotated[UUID | None, typer.Argument(help="The memory's id; all of the agent's without it.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an agent's memories are forgotten.")] = False,
+    kind: Kinds = None,
+    tag: Tags = None,
+    thread: Thread = None,
+    since: Since = None,
+    until: Until = None,
+    pinned: Pinned = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what the filters match.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before more than one memory is forgotten.")] = False,
 ) -> None:
-    """Forget one memory, or everything of an agent. It stays forgotten, whatever arrives later.
+    """Forget one memory, what filters match, or everything of an agent. It stays forgotten, whatever arrives later.
 
     Example: memlane forget agent-1 01a1fc5a-509c-77d8-b69e-adda0a22813b
+
+    Example: memlane forget agent-1 --tag draft --dry-run
     """
+    filters = _filters(kind, tag, thread, since, until, 0.0, pinned, False)
+    filtered = Filters.model_validate(filters).any
+    if id is not None and (filtered or dry_run):
+        raise InvalidInput([FieldError("id", "goes with no filter and no dry run")])
     with session.client() as client:
         if id is not None:
             session.out.result(client.forget(agent, id), f"forgotten {id}")
+            return
+        if filtered or dry_run:
+            _forget_matching(session, client, agent, filters, dry_run=dry_run, yes=yes)
             return
         if not yes:
             typer.confirm(f"Forget everything of agent {agent!r}?", abort=True)
         client.forget_agent(agent)
         session.out.result({"agent": agent, "state": "forgotten"}, f"forgotten: everything of {agent}")
+
+
+def _forget_matching(
+    session: Session, client: Client, agent: str, filters: dict[str, Any], *, dry_run: bool, yes: bool
+) -> None:
+    found = client.forget_matching(agent, dry_run=True, **filters)
+    if dry_run or not found.matched:
+        session.out.result(found, f"{found.matched} memories match")
+        return
+    if not yes:
+        typer.confirm(f"Forget {found.matched} memories of agent {agent!r}?", abort=True)
+    done = client.forget_matching(agent, **filters)
+    session.out.result(done, f"{done.matched} memories are being forgotten")
 
 
 @connected
@@ -108,13 +193,17 @@ def list_memories(
     thread: Thread = None,
     since: Since = None,
     until: Until = None,
+    min_importance: MinImportance = 0.0,
+    pinned: Pinned = None,
+    superseded: Superseded = False,
 ) -> None:
     """List an agent's memories, newest first.
 
     Example: memlane list agent-1 --tag drinks
     """
     with session.client() as client:
-        found = list(islice(client.memories(agent, **_filters(kind, tag, thread, since, until)), limit))
+        filters = _filters(kind, tag, thread, since, until, min_importance, pinned, superseded)
+        found = list(islice(client.memories(agent, **filters), limit))
     session.out.result(found, _memories_table(found) if found else "no memories")
 
 
@@ -170,9 +259,18 @@ def _memories_table(memories: Sequence[Memory]) -> Table:
 
 
 def _filters(
-    kind: list[str] | None, tag: list[str] | None, thread: str | None, since: datetime | None, until: datetime | None
+    kind: list[str] | None,
+    tag: list[str] | None,
+    thread: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    min_importance: float,
+    pinned: bool | None,
+    superseded: bool,
 ) -> dict[str, Any]:
-    return {"kinds": kind or (), "tags": tag or (), "thread": thread, "since": since, "until": until}
+    times = {"since": since, "until": until}
+    rest = {"min_importance": min_importance, "pinned": pinned, "include_superseded": superseded}
+    return {"kinds": tuple(kind or ()), "tags": tuple(tag or ()), "thread": thread, **times, **rest}
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -140,10 +140,14 @@ def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> No
     _show(out, folder)
 
 
-def migrate(as_json: Json = False) -> None:
+def migrate(
+    post: Annotated[bool, typer.Option("--post", help="No process of an older version runs any more.")] = False,
+    as_json: Json = False,
+) -> None:
     """Bring the schemas of the nodes in MEMLANE_NODES up to this version; a new cluster is created.
 
-    The embedded stack does this by itself. Running it twice, or from two machines at once, does no harm.
+    Run it before the processes are replaced, which go on meanwhile, and with --post after. The embedded stack
+    does this by itself. Running it twice, or from two machines at once, does no harm.
 
     Example: MEMLANE_NODES='{"node-1": "postgresql://..."}' memlane migrate
     """
@@ -154,8 +158,10 @@ def migrate(as_json: Json = False) -> None:
     _server()
     out = Output(as_json)
     settings = load_settings()
-    done = run(settings, model_of(settings))
+    done = run(settings, model_of(settings), post=post)
     text: list[Any] = [*done.applied, "up to date"]
+    if done.waiting:
+        text.append(f"{len(done.waiting)} steps wait until no older process runs: then `memlane migrate --post`")
     if done.lacking:
         text.append(
             "memories may lack vectors of the current model: `memlane embed --everybody` asks for the missing ones"

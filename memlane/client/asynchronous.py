@@ -13,7 +13,7 @@ import httpx
 from memlane.client import calls
 from memlane.client.address import resolve
 from memlane.client.calls import Call
-from memlane.client.fields import FilterFields, MemoryFields
+from memlane.client.fields import FilterFields, MemoryFields, UpdateFields
 from memlane.client.front import Item, moved, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.retrying import Retries, pause_s
@@ -24,15 +24,17 @@ from memlane.contract import (
     Ledger,
     Memory,
     MemoryItem,
+    MemoryUpdate,
     Page,
     Recalled,
     RecallRequest,
     Receipt,
     State,
+    Version,
     limits,
 )
 from memlane.contract.parsing import parse
-from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import NotFound, Unavailable
 
 T = TypeVar("T")
@@ -155,6 +157,23 @@ class AsyncClient:
             for found in all_of(part, answer):
                 known[found.agent, found.id] = moved(known[found.agent, found.id], found)
         return [self._live(known[r.agent, r.id]) for r in receipts]
+
+    async def update(self, agent: str, id: UUID, **fields: Unpack[UpdateFields]) -> Memory:
+        """As `Client.update`."""
+        name = parse(MemoryName, {"agent": agent, "id": id})
+        return await self.send(calls.update(name.agent, name.id, parse(MemoryUpdate, fields)))
+
+    async def history(self, agent: str, id: UUID) -> Sequence[Version]:
+        """As `Client.history`."""
+        name = parse(MemoryName, {"agent": agent, "id": id})
+        return await self.send(calls.history(name.agent, name.id))
+
+    async def forget_matching(
+        self, agent: str, *, dry_run: bool = False, **filters: Unpack[FilterFields]
+    ) -> Forgetting:
+        """As `Client.forget_matching`."""
+        wanted = parse(ForgetMatching, {**filters, "dry_run": dry_run})
+        return await self.send(calls.forget_matching(agent, wanted))
 
     async def embed(self, texts: Sequence[str] = (), *, agent: str | None = None) -> int:
         """As `Client.embed`."""

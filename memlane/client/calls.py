@@ -17,13 +17,15 @@ from memlane.contract import (
     Ledger,
     Memory,
     MemoryItem,
+    MemoryUpdate,
     Page,
     Recalled,
     RecallRequest,
     Receipt,
+    Version,
     wire,
 )
-from memlane.contract.requests import EmbeddingsRequest, ReceiptsRequest
+from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, ServerError, Unavailable
 
 T = TypeVar("T")
@@ -53,7 +55,7 @@ def get(agent: str, id_: UUID) -> Call[Memory]:
     return Call("GET", f"/v1/memories/{_name(agent)}/{id_}", _reads(Memory))
 
 
-def page(agent: str, filters: Filters, limit: int, cursor: str | None) -> Call[Page]:
+def page(agent: str, filters: Filters, limit: int, cursor: str | None, *, vectors: bool = False) -> Call[Page]:
     """GET /v1/memories."""
     params: dict[str, Any] = {
         "agent": agent,
@@ -66,6 +68,9 @@ def page(agent: str, filters: Filters, limit: int, cursor: str | None) -> Call[P
         "thread": filters.thread,
         "metadata": json.dumps(filters.metadata) if filters.metadata else None,
         "min_importance": filters.min_importance or None,
+        "pinned": filters.pinned,
+        "include_superseded": filters.include_superseded or None,
+        "vectors": vectors or None,
     }
     return Call("GET", "/v1/memories", _reads(Page), params={k: v for k, v in params.items() if v not in (None, [])})
 
@@ -73,6 +78,22 @@ def page(agent: str, filters: Filters, limit: int, cursor: str | None) -> Call[P
 def recall(request: RecallRequest) -> Call[Recalled]:
     """POST /v1/recall."""
     return Call("POST", "/v1/recall", _reads(Recalled), _body(request))
+
+
+def update(agent: str, id_: UUID, wanted: MemoryUpdate) -> Call[Memory]:
+    """PATCH /v1/memories/{agent}/{id}."""
+    body = wanted.model_dump_json(exclude_unset=True).encode()
+    return Call("PATCH", f"/v1/memories/{_name(agent)}/{id_}", _reads(Memory), body)
+
+
+def history(agent: str, id_: UUID) -> Call[list[Version]]:
+    """GET /v1/memories/{agent}/{id}/history."""
+    return Call("GET", f"/v1/memories/{_name(agent)}/{id_}/history", _reads(list[Version]))
+
+
+def forget_matching(agent: str, wanted: ForgetMatching) -> Call[Forgetting]:
+    """POST /v1/agents/{agent}/forget."""
+    return Call("POST", f"/v1/agents/{_name(agent)}/forget", _reads(Forgetting), _body(wanted))
 
 
 def receipts(request: ReceiptsRequest) -> Call[list[Receipt]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
+from uuid import UUID
 
 
 class MemoryFields(TypedDict, total=False):
@@ -16,6 +17,23 @@ class MemoryFields(TypedDict, total=False):
     occurred_at: datetime | None
     thread: str | None
     speaker: str | None
+    expires_at: datetime | None
+    supersedes: UUID | None
+    pinned: bool
+
+
+class UpdateFields(TypedDict, total=False):
+    """What may become another of a memory; `MemoryUpdate` explains each."""
+
+    content: str
+    kind: str
+    importance: float
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    occurred_at: datetime
+    pinned: bool
+    expires_at: datetime | None
+    supersedes: UUID | None
 
 
 class FilterFields(TypedDict, total=False):
@@ -28,3 +46,5 @@ class FilterFields(TypedDict, total=False):
     thread: str | None
     metadata: Mapping[str, Any]
     min_importance: float
+    pinned: bool | None
+    include_superseded: bool

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from memlane.client.fields import FilterFields, MemoryFields
+from memlane.client.fields import FilterFields, MemoryFields, UpdateFields
 from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
     BatchResult,
@@ -17,16 +17,18 @@ from memlane.contract import (
     Ledger,
     Memory,
     MemoryItem,
+    MemoryUpdate,
     Page,
     Recalled,
     RecallRequest,
     Receipt,
     Rejection,
     State,
+    Version,
     limits,
 )
 from memlane.contract.parsing import parse
-from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, NotFound, Unavailable
 
 Item = MemoryItem | Mapping[str, Any]
@@ -53,7 +55,8 @@ class Front(ABC):
         Args:
             agent: whose memory it is.
             content: what is remembered.
-            fields: key, kind, importance, tags, metadata, occurred_at, thread, speaker, as in `MemoryItem`.
+            fields: key, kind, importance, tags, metadata, occurred_at, thread, speaker, expires_at, supersedes, pinned,
+                as in `MemoryItem`.
 
         Raises:
             InvalidInput: names the field.
@@ -81,7 +84,8 @@ class Front(ABC):
             agent: whose memory is asked.
             query: the question.
             limit: how many hits at most, up to 100.
-            filters: the fields of `Filters`: kinds, tags, since, until, thread, metadata, min_importance.
+            filters: the fields of `Filters`: kinds, tags, since, until, thread, metadata, min_importance, pinned,
+                include_superseded.
         """
         return self._recall(parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters}))
 
@@ -114,6 +118,44 @@ class Front(ABC):
             NotFound: nothing was accepted under this id.
         """
         return self._forget(parse(MemoryName, {"agent": agent, "id": id}))
+
+    def update(self, agent: str, id: UUID, **fields: Unpack[UpdateFields]) -> Memory:
+        """Change a memory; it as it is then. New content keeps the id and its history, and gets a new vector.
+
+        Args:
+            agent: whose memory it is.
+            id: the memory's.
+            fields: content, kind, importance, tags, metadata, occurred_at, pinned, expires_at, supersedes, as in
+                `MemoryUpdate`; those that are not given stay as they are.
+
+        Raises:
+            InvalidInput: names the field.
+            NotFound: there is none that was accepted and not forgotten.
+            Unavailable: it is not stored yet, or something is down.
+        """
+        return self._update(parse(MemoryName, {"agent": agent, "id": id}), parse(MemoryUpdate, fields))
+
+    def history(self, agent: str, id: UUID) -> Sequence[Version]:
+        """What a memory said before, newest first.
+
+        Raises:
+            NotFound: there is none that is stored and not forgotten.
+        """
+        return self._history(parse(MemoryName, {"agent": agent, "id": id}))
+
+    def forget_matching(self, agent: str, *, dry_run: bool = False, **filters: Unpack[FilterFields]) -> Forgetting:
+        """Forget what an agent was told up to now and passes filters, in the background; how many that are.
+
+        Args:
+            agent: whose memories.
+            dry_run: only count.
+            filters: the fields of `Filters`, at least one; superseded memories count as well.
+
+        Raises:
+            InvalidInput: there is no filter.
+            NotFound: nothing was accepted for the agent.
+        """
+        return self._forget_matching(agent, parse(ForgetMatching, {**filters, "dry_run": dry_run}))
 
     def receipt(self, agent: str, id: UUID) -> LiveReceipt:
         """How far a memory has come.
@@ -187,6 +229,15 @@ class Front(ABC):
 
     @abstractmethod
     def _forget(self, name: MemoryName) -> Receipt: ...
+
+    @abstractmethod
+    def _update(self, name: MemoryName, wanted: MemoryUpdate) -> Memory: ...
+
+    @abstractmethod
+    def _history(self, name: MemoryName) -> Sequence[Version]: ...
+
+    @abstractmethod
+    def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting: ...
 
     @abstractmethod
     def _receipts(self, request: ReceiptsRequest) -> Sequence[Receipt]: ...

@@ -14,8 +14,20 @@ from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.front import Front
 from memlane.client.retrying import Retries, pause_s
-from memlane.contract import BatchResult, Filters, Ledger, Memory, MemoryItem, Page, Recalled, RecallRequest, Receipt
-from memlane.contract.requests import EmbeddingsRequest, MemoryName, ReceiptsRequest
+from memlane.contract import (
+    BatchResult,
+    Filters,
+    Ledger,
+    Memory,
+    MemoryItem,
+    MemoryUpdate,
+    Page,
+    Recalled,
+    RecallRequest,
+    Receipt,
+    Version,
+)
+from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Unavailable
 
 T = TypeVar("T")
@@ -113,6 +125,15 @@ class Client(Front):
 
     def _forget(self, name: MemoryName) -> Receipt:
         return self.send(calls.forget(name.agent, name.id))
+
+    def _update(self, name: MemoryName, wanted: MemoryUpdate) -> Memory:
+        return self.send(calls.update(name.agent, name.id, wanted))
+
+    def _history(self, name: MemoryName) -> Sequence[Version]:
+        return self.send(calls.history(name.agent, name.id))
+
+    def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting:
+        return self.send(calls.forget_matching(agent, wanted))
 
     def _receipts(self, request: ReceiptsRequest) -> Sequence[Receipt]:
         return self.send(calls.receipts(request))

@@ -1,19 +1,21 @@
 """The contract: the types and limits that agent apps, the gateway and the workers agree on."""
 
 from memlane.contract.ledger import Event, Ledger
-from memlane.contract.memory import Memory, MemoryItem, Page, key_id, spoken
+from memlane.contract.memory import Embedding, Memory, MemoryItem, MemoryUpdate, Page, Version, key_id, spoken
 from memlane.contract.recall import Filters, Hit, Parts, Recalled, RecallRequest
 from memlane.contract.receipt import BatchResult, Receipt, Rejection
 from memlane.contract.states import State
 
 __all__ = [
     "BatchResult",
+    "Embedding",
     "Event",
     "Filters",
     "Hit",
     "Ledger",
     "Memory",
     "MemoryItem",
+    "MemoryUpdate",
     "Page",
     "Parts",
     "RecallRequest",
@@ -21,6 +23,7 @@ __all__ = [
     "Receipt",
     "Rejection",
     "State",
+    "Version",
     "key_id",
     "spoken",
 ]

@@ -21,6 +21,9 @@ class Event(StrEnum):
     """Forgotten, or dropped by an operator, while its job was open."""
     FORGOTTEN = "forgotten"
     """Forgotten after it was stored."""
+    UPDATED = "updated"
+    EXPIRED = "expired"
+    """Forgotten since its time was over; not counted as forgotten as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 from uuid_utils.compat import uuid7
 
@@ -29,6 +29,13 @@ Time = Annotated[datetime, AfterValidator(_in_utc)]
 """A moment, kept in UTC; without a zone it is taken as UTC."""
 
 
+Importance = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+"""0 to 1."""
+
+Tags = Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS)]
+"""All tags of a memory, at most 32."""
+
+
 class MemoryItem(BaseModel):
     """One memory as a caller hands it over.
 
@@ -45,6 +52,9 @@ class MemoryItem(BaseModel):
         occurred_at: when it happened; the time of acceptance unless given.
         thread: the conversation that it belongs to; neighbours in it are context for ranking.
         speaker: who said it; searched together with the content.
+        expires_at: from then on it is as good as forgotten, and soon is.
+        supersedes: the id of an older memory of the agent, which is not recalled any more while this one lives.
+        pinned: its importance does not decay.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,17 +64,22 @@ class MemoryItem(BaseModel):
     id: UUID | None = None
     key: Name | None = None
     kind: Name = "fact"
-    importance: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.5
-    tags: Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS)] = ()
+    importance: Importance = 0.5
+    tags: Tags = ()
     metadata: Metadata = Field(default_factory=dict)
     occurred_at: Time | None = None
     thread: Name | None = None
     speaker: Name | None = None
+    expires_at: Time | None = None
+    supersedes: UUID | None = None
+    pinned: StrictBool = False
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:
         if self.id is not None and self.key is not None:
             raise PydanticCustomError("two_identities", "give either id or key, not both")
+        if self.supersedes is not None and self.supersedes == self.id:
+            raise PydanticCustomError("own_successor", "must be another memory")
         return self
 
     def identity(self, tenant: str) -> UUID:
@@ -104,6 +119,77 @@ class Memory:
     key: str | None = None
     thread: str | None = None
     speaker: str | None = None
+    version: int = 1
+    """Counts its contents."""
+    changed_at: datetime | None = None
+    """When anything of it was changed last."""
+    expires_at: datetime | None = None
+    pinned: bool = False
+    supersedes: UUID | None = None
+    superseded_by: UUID | None = None
+    """The newest memory that takes its place."""
+    embedding: "Embedding | None" = None
+    """Its vector, where that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A vector of length 1, and the model that made it."""
+
+    model: str
+    vector: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a memory said before.
+
+    Attributes:
+        version: 1 for its first content.
+        content: what it said.
+        replaced_at: until when.
+    """
+
+    version: int
+    content: str
+    replaced_at: datetime
+
+
+class MemoryUpdate(BaseModel):
+    """What becomes of a memory; fields that are not given stay as they are.
+
+    Attributes:
+        content: what it says from now on; what it said before is kept in its history.
+        kind, importance, tags, metadata, occurred_at, pinned: as in `MemoryItem`; each replaces what was there.
+        expires_at: as in `MemoryItem`; null: never.
+        supersedes: as in `MemoryItem`; null: nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: Content | None = None
+    kind: Name | None = None
+    importance: Importance | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+    occurred_at: Time | None = None
+    pinned: StrictBool | None = None
+    expires_at: Time | None = None
+    supersedes: UUID | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError("no_change", "must name what is to be changed")
+        for name in self.model_fields_set - {"expires_at", "supersedes"}:
+            if getattr(self, name) is None:
+                raise PydanticCustomError("null", "{name} must not be null", {"name": name})
+        return self
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The fields that were given, with their values."""
+        return {name: getattr(self, name) for name in MemoryUpdate.model_fields if name in self.model_fields_set}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,5 +65,11 @@ _WORDS = {
 }
 """What we say where pydantic's words speak of Python."""
 
-_FIELD_OF = {"two_identities": "id", "texts_or_agent": "agent"}
+_FIELD_OF = {
+    "two_identities": "id",
+    "texts_or_agent": "agent",
+    "own_successor": "supersedes",
+    "no_change": "body",
+    "no_filter": "body",
+}
 """The field to name for an error that is about the whole item."""

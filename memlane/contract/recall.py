@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from memlane.contract import limits
-from memlane.contract.memory import Memory, Time
+from memlane.contract.memory import Importance, Memory, Time
 from memlane.contract.text import Metadata, Name, Query, Tag
 
 
@@ -22,6 +22,8 @@ class Filters(BaseModel):
         thread: in this conversation.
         metadata: holds these fields with these values (JSON containment).
         min_importance: at least this important, 0 to 1.
+        pinned: pinned ones only, or those that are not.
+        include_superseded: also those whose place a newer one has taken.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,14 +34,15 @@ class Filters(BaseModel):
     until: Time | None = None
     thread: Name | None = None
     metadata: Metadata = Field(default_factory=dict)
-    min_importance: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
+    min_importance: Importance = 0.0
+    pinned: StrictBool | None = None
+    include_superseded: StrictBool = False
 
     @property
     def any(self) -> bool:
-        """Whether anything is filtered at all."""
-        return bool(
-            self.kinds or self.tags or self.since or self.until or self.thread or self.metadata or self.min_importance
-        )
+        """Whether anything is filtered at all, beside what was superseded."""
+        asked = self.kinds, self.tags, self.since, self.until, self.thread, self.metadata, self.min_importance
+        return any(asked) or self.pinned is not None
 
 
 class RecallRequest(Filters):

@@ -1,12 +1,14 @@
 """What is asked for beside remembering and recalling."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
 from memlane.contract import limits
+from memlane.contract.recall import Filters
 from memlane.contract.text import Content, Name
 
 
@@ -62,6 +64,33 @@ class AgentRequest(_Asked):
     """Something about an agent."""
 
     agent: Name
+
+
+class ForgetMatching(Filters):
+    """Which memories of an agent are forgotten: those that pass the filters, of which there has to be one.
+
+    Superseded ones count as well.
+
+    Attributes:
+        dry_run: only count them.
+    """
+
+    dry_run: StrictBool = False
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.any:
+            raise PydanticCustomError("no_filter", "needs a filter; everything of an agent is forgotten by DELETE")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """How many memories of an agent pass filters, and the job that forgets them; none after a dry run."""
+
+    agent: str
+    matched: int
+    job: UUID | None = None
 
 
 class ForgetRequest(_Asked):

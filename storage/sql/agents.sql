@@ -11,7 +11,7 @@ SELECT agent, number FROM {shard}.agents WHERE tenant = %(tenant)s AND agent = A
 
 -- name: find
 -- What recall has to know of an agent before it chooses a statement.
-SELECT a.number, a.memories, a.words, a.forgotten_before, coalesce(p.upto, 0)
+SELECT a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0)
 FROM {shard}.agents a
 LEFT JOIN {shard}.promotions p ON p.agent = a.number AND p.model = %(model)s
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;

@@ -19,16 +19,19 @@ WITH ended AS (
     FROM gone JOIN owners ON owners.number = gone.agent LEFT JOIN vectors ON vectors.number = gone.number
 ), stored AS (
     INSERT INTO {shard}.memories (agent, number, id, key, kind, content, speaker, thread, position,
-                                  importance, tags, metadata, occurred_at, created_at, words)
+                                  importance, tags, metadata, occurred_at, created_at, words,
+                                  expires_at, supersedes, pinned)
     SELECT f.agent, f.number, f.id, p.key, p.kind, p.content, p.speaker, p.thread, f.position,
            p.importance, coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), coalesce(p.occurred_at, f.created_at), f.created_at,
            to_tsvector(%(text_search)s::regconfig, coalesce(p.speaker || ': ', '') || p.content)
-               || array_to_tsvector(ARRAY['@' || f.agent])
+               || array_to_tsvector(ARRAY['@' || f.agent]),
+           p.expires_at, nullif(p.supersedes, f.id), coalesce(p.pinned, false)
     FROM finished f CROSS JOIN LATERAL jsonb_to_record(f.payload) AS p(
         key text, kind text, content text, speaker text, thread text,
-        importance real, tags text[], metadata jsonb, occurred_at timestamptz)
+        importance real, tags text[], metadata jsonb, occurred_at timestamptz,
+        expires_at timestamptz, supersedes uuid, pinned boolean)
     WHERE NOT f.forgotten
-    RETURNING agent, length(words) AS words
+    RETURNING agent, length(words) AS words, expires_at IS NOT NULL OR supersedes IS NOT NULL AS conditional
 ), searchable AS (
     INSERT INTO {shard}.{vectors} (agent, memory, embedding)
     SELECT agent, number, embedding FROM finished
@@ -44,8 +47,11 @@ WITH ended AS (
     FROM finished f
     WHERE ids.agent = f.agent AND ids.id = f.id
 ), owned AS (
-    UPDATE {shard}.agents SET memories = agents.memories + s.memories, words = agents.words + s.words
-    FROM (SELECT agent, count(*) AS memories, sum(words) AS words FROM stored GROUP BY agent) s
+    UPDATE {shard}.agents
+    SET memories = agents.memories + s.memories, words = agents.words + s.words,
+        conditional = agents.conditional + s.conditional
+    FROM (SELECT agent, count(*) AS memories, sum(words) AS words, count(*) FILTER (WHERE conditional) AS conditional
+          FROM stored GROUP BY agent) s
     WHERE agents.number = s.agent
 ), counted AS (
     INSERT INTO {shard}.ledger (tenant, event, count)
@@ -110,33 +116,46 @@ FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[]) AS w(agent, number)
 JOIN {shard}.memories m ON m.agent = w.agent AND m.number = w.number
 JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before;
 
+-- name: columns
+-- A part of other queries: what is read of a memory m.
+m.number, m.id, m.content, m.kind, m.importance, m.tags, m.metadata, m.occurred_at, m.created_at, m.key, m.thread, m.speaker,
+m.version, m.changed_at, m.expires_at, m.pinned, m.supersedes,
+(SELECT n.id FROM {shard}.memories n WHERE n.agent = m.agent AND n.supersedes = m.id ORDER BY n.number DESC LIMIT 1);
+
+-- name: alive
+-- A part of other queries: a memory m has not expired.
+(m.expires_at IS NULL OR m.expires_at > now());
+
 -- name: by_id
--- One memory by its id.
-SELECT m.number, m.id, m.content, m.kind, m.importance, m.tags, m.metadata, m.occurred_at, m.created_at,
-       m.key, m.thread, m.speaker
+-- One memory by its id, also one that was superseded.
+SELECT {columns}
 FROM {shard}.agents a
 JOIN {shard}.ids i ON i.agent = a.number AND i.id = %(id)s AND i.number >= a.forgotten_before
 JOIN {shard}.memories m ON m.agent = a.number AND m.number = i.number
-WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
+WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND {alive};
 
 -- name: by_numbers
 -- Memories of an agent by number, as hits of a recall.
-SELECT m.number, m.id, m.content, m.kind, m.importance, m.tags, m.metadata, m.occurred_at, m.created_at,
-       m.key, m.thread, m.speaker
+SELECT {columns}
 FROM {shard}.memories m
 JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before
 WHERE m.agent = %(agent)s AND m.number = ANY(%(numbers)s::bigint[]);
 
 -- name: page
 -- An agent's memories before a number, newest first, filtered.
-SELECT m.number, m.id, m.content, m.kind, m.importance, m.tags, m.metadata, m.occurred_at, m.created_at,
-       m.key, m.thread, m.speaker
+SELECT {columns}
 FROM {shard}.agents a
 JOIN {shard}.memories m ON m.agent = a.number AND m.number >= a.forgotten_before
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND m.number < %(before)s
-  AND {holds}
+  AND {holds} AND {visible}
 ORDER BY m.number DESC
 LIMIT %(limit)s;
+
+-- name: vectors
+-- The vectors of some memories of an agent, by number.
+SELECT v.memory, v.embedding
+FROM {shard}.agents a JOIN {shard}.{vectors} v ON v.agent = a.number AND v.memory = ANY(%(numbers)s::bigint[])
+WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
 
 -- name: count_accesses
 -- Add to how often memories were recalled, and when last.

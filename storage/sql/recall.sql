@@ -6,7 +6,15 @@
   AND (%(until)s::timestamptz IS NULL OR m.occurred_at < %(until)s)
   AND (%(thread)s::text IS NULL OR m.thread = %(thread)s)
   AND (%(metadata)s::jsonb IS NULL OR m.metadata @> %(metadata)s)
+  AND (%(pinned)s::boolean IS NULL OR m.pinned = %(pinned)s)
   AND m.importance >= %(min_importance)s;
+
+-- name: visible
+-- A part of other queries: a memory m has not expired, and no newer one has taken its place.
+{alive}
+  AND (%(include_superseded)s::boolean OR NOT EXISTS (
+      SELECT FROM {shard}.memories n
+      WHERE n.agent = m.agent AND n.supersedes = m.id AND (n.expires_at IS NULL OR n.expires_at > now())));
 
 -- name: every_similarity
 -- A part of other queries: all vectors of an agent, compared exactly.
@@ -19,7 +27,7 @@ WHERE v.agent = %(agent)s AND v.memory >= %(forgotten_before)s;
 SELECT v.memory AS number, -(v.embedding <#> %(vector)s) AS similarity
 FROM {shard}.{vectors} v
 JOIN {shard}.memories m ON m.agent = v.agent AND m.number = v.memory
-WHERE v.agent = %(agent)s AND v.memory >= %(forgotten_before)s AND {holds};
+WHERE v.agent = %(agent)s AND v.memory >= %(forgotten_before)s AND {holds} AND {visible};
 
 -- name: indexed_similarity
 -- A part of other queries: the nearest by a promoted agent's index, and the newer rows compared exactly.
@@ -58,7 +66,7 @@ WITH compared AS MATERIALIZED (
            ts_rank('{0.1, 0.1, 0.1, 0.1}', m.words, terms.term) AS rank,
            length(m.words) AS words
     FROM terms JOIN {shard}.memories m ON m.words @@ terms.wanted
-    WHERE m.number >= %(forgotten_before)s AND {holds}
+    WHERE m.number >= %(forgotten_before)s AND {holds} AND {visible}
 ), rarity AS (
     SELECT term, ln(1 + (greatest(%(memories)s, count(*)) - count(*) + 0.5) / (count(*) + 0.5)) AS idf
     FROM matches GROUP BY term
@@ -73,6 +81,6 @@ WITH compared AS MATERIALIZED (
 )
 SELECT chosen.number, m.thread, m.position, compared.similarity, worded.score::float8
 FROM chosen
-JOIN {shard}.memories m ON m.agent = %(agent)s AND m.number = chosen.number
+JOIN {shard}.memories m ON m.agent = %(agent)s AND m.number = chosen.number AND {visible}
 LEFT JOIN compared ON compared.number = chosen.number
 LEFT JOIN worded ON worded.number = chosen.number;

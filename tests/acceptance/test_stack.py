@@ -102,6 +102,13 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     prefix = key.split("_")[1]
     assert prefix in run("keys", "list", "acme").stdout
     run("keys", "revoke", prefix)
+    changed = document(
+        run("update", "ada", hit["memory"]["id"], "--content", "black tea", "--no-tags", "--pin", "--json")
+    )
+    assert (changed["content"], changed["tags"], changed["pinned"]) == ("black tea", [], True)
+    assert "green tea" in run("history", "ada", hit["memory"]["id"]).stdout
+    assert "2 memories match" in run("forget", "ada", "--kind", "fact", "--not-pinned", "--dry-run").stdout
+    assert document(run("forget", "ada", "--tag", "none", "--yes", "--json"))["matched"] == 0
     run("forget", "ada", hit["memory"]["id"])
     assert run("forget", "ada", "--yes").stdout.startswith("forgotten")
     assert run("list", "ada").stdout.strip() == "no memories"

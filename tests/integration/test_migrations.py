@@ -10,17 +10,17 @@ from psycopg.adapt import Transformer
 
 from memlane.config.settings import Settings
 from memlane.embedded.postgres import Postgres
-from memlane.errors import Misconfigured
-from memlane.storage import models, queries
+from memlane.errors import Misconfigured, Unavailable
+from memlane.storage import migrator, models, queries
 from memlane.storage.memories import filter_params
-from memlane.storage.migrator import migrate
+from memlane.storage.migrator import Migration, migrate, migrations
 from memlane.storage.models import Model
 from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
 from tests.support import MakeSettings, sql
 
 PARTS = {"recall.holds", "recall.every_similarity", "recall.filtered_similarity", "jobs.later"}
-PARTS |= {"recall.indexed_similarity", "recall.no_similarity"}
+PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
 """Parts of other queries, which are no statements of their own."""
 
 TABLES = sorted(path.name.removesuffix(".sql") for path in (files("memlane.storage") / "sql").iterdir())
@@ -44,8 +44,9 @@ def test_from_four_processes_at_once(postgres: Postgres) -> None:
     )
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: migrate(settings, model_of(settings)), range(4)))
-    assert len([line for migrated in done for line in migrated.applied]) == 1 + 4 * 2
-    assert len({line for migrated in done for line in migrated.applied}) == 1 + 4 * 2
+    applied = [line for migrated in done for line in migrated.applied]
+    files = {kind: len(migrations(kind)) for kind in ("control", "shard", "model")}
+    assert len(applied) == len(set(applied)) == files["control"] + 4 * (files["shard"] + files["model"])
 
 
 def test_shards_lie_on_both_nodes(lane: Lane) -> None:
@@ -84,14 +85,17 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
     """PREPARE finds a column, a table or a type that is not there."""
     shard = lane.cluster.shard(0)
     recall = queries.load("recall")
-    jobs = queries.load("jobs")
+    jobs, memories = queries.load("jobs"), queries.load("memories")
     with sql(settings, shard.node.name) as connection, sql(settings) as control:
         for name, query in queries.load(table).items():
             if f"{table}.{name}" in PARTS or table == "migrations":
                 continue
             text = query.render(
                 similarity=recall["filtered_similarity"].text,
+                columns=memories["columns"].text,
                 holds=recall["holds"].text,
+                visible=recall["visible"].text,
+                alive=memories["alive"].text,
                 later=jobs["later"].text,
                 shard=shard.schema,
                 vectors=lane.table,
@@ -138,3 +142,54 @@ def test_filters_have_a_parameter_each() -> None:
 def test_a_fresh_cluster_for_each_test(make_settings: MakeSettings) -> None:
     first, second = make_settings(), make_settings()
     assert first.nodes != second.nodes
+
+
+def test_what_older_processes_do_not_survive_waits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step after them waits when the schema is in use, and what comes after it waits as well."""
+    more = [Migration("9001_pre_more", "ALTER TABLE {shard}.meta ADD COLUMN more int"), POST, LATER]
+    monkeypatch.setattr(migrator, "migrations", lambda kind: migrations(kind) + (more if kind == "shard" else []))
+    first = migrate(settings)
+    assert first.applied == [f"shard_0{n}: shard 9001_pre_more" for n in first_to_last(settings)]
+    assert first.waiting == [f"shard_0{n}: shard 9002_post_less" for n in first_to_last(settings)]
+    assert migrate(settings).applied == []
+    second = migrate(settings, post=True)
+    assert len(second.applied) == 2 * 4
+    assert second.waiting == []
+
+
+POST = Migration("9002_post_less", "ALTER TABLE {shard}.meta DROP COLUMN more")
+LATER = Migration("9003_pre_again", "ALTER TABLE {shard}.meta ADD COLUMN again int")
+
+
+def first_to_last(settings: Settings) -> list[int]:
+    """The shards in the order in which they are migrated: node by node."""
+    with sql(settings) as control:
+        rows = control.execute("SELECT shard FROM control.shards ORDER BY node, shard").fetchall()
+    return [shard for (shard,) in rows]
+
+
+def test_a_new_schema_waits_for_nobody(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE fresh")
+    monkeypatch.setattr(
+        migrator,
+        "migrations",
+        lambda kind: migrations(kind) + ([Migration("9001_post_x", "SELECT 1")] if kind == "control" else []),
+    )
+    done = migrate(Settings(nodes={"a": postgres.uri("fresh")}, shard_count=1, embedder="hash"))
+    assert "control: control 9001_post_x" in done.applied
+    assert done.waiting == []
+
+
+def test_a_table_in_use_is_waited_for_briefly(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that waited for a lock would hold up everybody who comes after it."""
+    monkeypatch.setattr(migrator, "_LOCK_TIMEOUT_S", 1)
+    more = [Migration("9001_pre_more", "ALTER TABLE {shard}.meta ADD COLUMN more int")]
+    monkeypatch.setattr(migrator, "migrations", lambda kind: migrations(kind) + (more if kind == "shard" else []))
+    with sql(settings, "node-1") as one, sql(settings, "node-2") as two, one.transaction(), two.transaction():
+        for node in (one, two):
+            (schema,) = node.execute("SELECT min(nspname) FROM pg_namespace WHERE nspname ~ '^shard'").fetchone() or ()
+            node.execute(f"SELECT * FROM {schema}.meta".encode())
+        with pytest.raises(Unavailable, match="55P03"):
+            migrate(settings)
+    assert len(migrate(settings).applied) == 4

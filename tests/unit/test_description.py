@@ -87,14 +87,14 @@ def test_docstrings_are_read_part_by_part() -> None:
         Attributes:
             one: the first,
                 in two lines.
-            two: the second.
+            two, three: the others.
 
         Raises:
             NotFound: it is not there.
         """
     )
     assert read.text == "What it is.\n\nMore of it: with a colon."
-    assert read.attributes == {"one": "the first, in two lines.", "two": "the second."}
+    assert read.attributes == {"one": "the first, in two lines.", "two": "the others.", "three": "the others."}
     assert read.raises == {"NotFound": "it is not there."}
     assert read.args == {}
     assert Docstring.of(None) == Docstring("")
