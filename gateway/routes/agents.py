@@ -51,7 +51,10 @@ async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[st
     status_code=202,
     response_model=Forgetting,
     openapi_extra=body_of(ForgetMatching),
-    responses=failing(NotFound),
+    responses={
+        200: {"model": Forgetting, "description": "None passes the filters, or it was a dry run."},
+        **failing(NotFound),
+    },
 )
 async def forget_matching(request: Request, tenant: Tenant, agent: Name) -> Response:
     """Forget what an agent was told up to now and passes filters, in the background; a dry run only counts."""

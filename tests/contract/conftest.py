@@ -67,7 +67,7 @@ def serving(settings: Settings) -> Iterator[str]:
         server.should_exit = True
         thread.join(15)
         listener.close()
-    assert app.undescribed() == [], "an endpoint declares its errors with responses=failing(...)"
+    assert app.undescribed() == [], "an endpoint declares its answers: responses={...}, failing(...)"
 
 
 @contextmanager
