@@ -3,6 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 
+from platformdirs import user_cache_path
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -28,7 +29,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if isinstance(value, Path):
+    if isinstance(value, Path) and value.is_relative_to(user_cache_path("memlane")):
         return "in the user's cache"
     if value is None or value in ({}, "none"):
         return ""
