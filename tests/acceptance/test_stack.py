@@ -359,3 +359,24 @@ def test_migrate_and_a_gateway_that_cannot_start(process_folder: Path, run: Run)
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
     assert process_folder.exists()
+
+
+@pytest.mark.usefixtures("stack")
+def test_backup_and_restore_into_another_stack(run: Run, process_folder: Path) -> None:
+    run("remember", "ada", "green tea", "--key", "k", "--wait")
+    kept = process_folder / "backup"
+    made = document(run("backup", str(kept), "--json"))
+    assert made["shard_count"] == 8
+    assert "not empty" in run("backup", str(kept), code=1).stderr
+    other = process_folder / "other"
+    assert "it is no backup" in run("restore", str(process_folder), data=other, code=1).stderr
+    assert "1 memories restored" in run("restore", str(kept), "--nodes", "1", data=other).stdout
+    assert "has a stack already" in run("restore", str(kept), data=other, code=1).stderr
+    run("up", "--detach", "--port", "0", data=other)
+    try:
+        assert "green tea" in run("list", "ada", data=other).stdout
+        assert document(run("recall", "ada", "tea", "--json", data=other))["hits"][0]["parts"]["vector"] is not None
+        assert document(run("remember", "ada", "green tea", "--key", "k", "--json", data=other))["state"] == "duplicate"
+        assert {node["name"] for node in document(run("status", "--json", data=other))["nodes"]} == {"node-1"}
+    finally:
+        run("down", data=other)
