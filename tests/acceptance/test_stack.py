@@ -361,6 +361,46 @@ def test_migrate_and_a_gateway_that_cannot_start(process_folder: Path, run: Run)
     assert process_folder.exists()
 
 
+def test_export_and_import(stack: Folder, run: Run, process_folder: Path) -> None:
+    run("remember", "ada", "she lives in Porto", "--key", "home", "--importance", "0")
+    older = document(run("list", "ada", "--json"))[0]["id"]
+    run(
+        "remember",
+        "ada",
+        "she lives in Lisbon",
+        "--supersedes",
+        older,
+        "--tag",
+        "t",
+        "--metadata",
+        '{"a": [1]}',
+        "--pin",
+    )
+    run("remember", "ada", "she plays chess", "--speaker", "Ben", "--expires-at", "2100-01-01", "--wait")
+    text = run("export", "ada", "--vectors").stdout
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["content"].split()[-1] for line in lines] == ["Porto", "Lisbon", "chess"]
+    assert all(line["embedding"]["model"] == "hash" for line in lines)
+    assert "embedding" not in run("export", "ada").stdout
+    file = process_folder / "ada.jsonl"
+    file.write_text(text)
+    assert "0 accepted, 3 there already" in run("import", str(file)).stdout
+    run("tenants", "create", "acme")
+    key = document(run("keys", "create", "acme", "--json"))["key"]
+    assert "3 accepted" in run("import", str(file), "--agent", "bob", "--api-key", key).stdout
+    copy = [json.loads(line) for line in run("export", "bob", "--vectors", "--api-key", key).stdout.splitlines()]
+    assert copy[1]["supersedes"] == copy[0]["id"] != older
+    for before, after in zip(lines, copy, strict=True):
+        for line in (before, after):
+            for name in ("id", "agent", "supersedes"):
+                line.pop(name, None)
+    assert copy == lines
+    assert "she lives in Porto" not in run("list", "bob", "--api-key", key).stdout
+    run("forget", "ada", "--yes")
+    assert "3 were forgotten here before" in run("import", str(file)).stdout
+    assert stack.in_use()
+
+
 @pytest.mark.usefixtures("stack")
 def test_backup_and_restore_into_another_stack(run: Run, process_folder: Path) -> None:
     run("remember", "ada", "green tea", "--key", "k", "--wait")
