@@ -362,7 +362,7 @@ def test_migrate_and_a_gateway_that_cannot_start(process_folder: Path, run: Run)
 
 
 def test_export_and_import(stack: Folder, run: Run, process_folder: Path) -> None:
-    run("remember", "ada", "she lives in Porto", "--key", "home", "--importance", "0")
+    run("remember", "ada", "she lives in Porto", "--key", "home", "--importance", "0", "--wait")
     older = document(run("list", "ada", "--json"))[0]["id"]
     run(
         "remember",

@@ -277,7 +277,7 @@ def test_a_vector_that_a_caller_brings_is_used(lane: Lane, client: Front) -> Non
     if not isinstance(client, InMemoryClient):
         water, coffee, tea = client.memories("ada", vectors=True)
         assert tea.embedding is not None
-        assert tea.embedding.vector == pytest.approx([1.0] + vector[1:], abs=1e-3)
+        assert tea.embedding.vector == pytest.approx([1.0, *vector[1:]], abs=1e-3)
         for memory in (water, coffee):
             assert memory.embedding is not None
             assert memory.embedding.vector[0] < 0.9
