@@ -59,7 +59,7 @@ class Postgres:
 
     def uri(self, database: str = DATABASE) -> str:
         """Where to connect to."""
-        return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return uri(f"127.0.0.1:{self.port}", self.password, database)
 
     def prepare(self) -> None:
         """Make the data directory, if there is none, and write the settings of this start.
@@ -132,6 +132,11 @@ class Postgres:
             raise Misconfigured(f"initdb failed in {self.folder}: {done.stderr.strip() or done.stdout.strip()}")
         with (self.data / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude 'memlane.conf'\n")
+
+
+def uri(address: str, password: str, database: str = DATABASE) -> str:
+    """Where to connect to a server, by its host and port."""
+    return f"postgresql://{SUPERUSER}:{password}@{address}/{database}"
 
 
 def binaries(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
-from memlane.config.settings import load_settings
+from memlane.config.settings import Settings, load_settings
 from memlane.embedded.folder import Folder, Shape, StackState
 from memlane.embedded.logview import LogView
 from memlane.embedded.ports import in_use
@@ -19,7 +19,7 @@ from memlane.embedded.supervisor import Report, Supervisor
 from memlane.errors import Misconfigured
 from memlane.tasks.embedders import check_embedder
 
-__all__ = ["LogView", "running", "start_detached", "stop_detached"]
+__all__ = ["LogView", "running", "servers", "start_detached", "stop_detached"]
 
 _DETACHED_S = 120.0
 """How long a detached stack may take to be ready."""
@@ -80,6 +80,27 @@ def running(
             yield stack, supervisor
         finally:
             report("stopping")
+            supervisor.stop()
+
+
+@contextmanager
+def servers(folder: Folder, shape: Shape, report: Report) -> Iterator[Settings]:
+    """The Postgres nodes alone of a new stack, for the time of the block; the directory is a stack's if it ends well.
+
+    Raises:
+        Misconfigured: the directory has a stack already, or something did not start.
+    """
+    folder.prepare()
+    with folder.locked():
+        if folder.shape() is not None or any(folder.path.glob("node-*")):
+            raise Misconfigured(f"{folder.path} has a stack already: choose another --data")
+        stack = plan(folder, shape, 0)
+        supervisor = Supervisor(stack, report)
+        try:
+            supervisor.start_nodes()
+            yield stack.settings()
+            folder.keep_shape(shape)
+        finally:
             supervisor.stop()
 
 

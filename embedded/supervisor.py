@@ -89,15 +89,10 @@ class Supervisor:
         """
         stack = self._stack
         self._tell()
-        for node in stack.nodes:
-            self._report(f"Postgres {node.name}")
-            node.prepare()
-            self._spawn(node.command())
         self._report("Redis")
         stack.redis.prepare()
         self._spawn(stack.redis.command())
-        for node in stack.nodes:
-            self._with_last_words(node.name, node.wait)
+        self.start_nodes()
         self._with_last_words("redis", stack.redis.wait)
         self._report("schema")
         self._set_up()
@@ -107,6 +102,19 @@ class Supervisor:
         self._wait_ready(command.name for command in stack.processes())
         self._ready = True
         self._tell()
+
+    def start_nodes(self) -> None:
+        """Start the Postgres nodes and wait until they answer.
+
+        Raises:
+            Misconfigured: one did not start; the message has the end of its log.
+        """
+        for node in self._stack.nodes:
+            self._report(f"Postgres {node.name}")
+            node.prepare()
+            self._spawn(node.command())
+        for node in self._stack.nodes:
+            self._with_last_words(node.name, node.wait)
 
     def watch(self) -> None:
         """Watch the children, and start again what ends, until somebody asks to stop."""

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import chain
@@ -40,6 +40,8 @@ class Line:
     number: int
     item: MemoryItem | None
     error: str | None = None
+    was: UUID | None = None
+    """The id of a memory with a key where it was exported; where it is taken in it may get another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +199,21 @@ def _json_line(number: int, line: bytes) -> Line:
     raw = _parsed(line)
     if isinstance(raw, _NoJson):
         return Line(number, None, f"is not JSON: {raw.why}")
+    was = raw.pop("id") if isinstance(raw, dict) and raw.get("key") and "id" in raw else None
     found = _checked(number, raw)
+    if was is not None:
+        return replace(found, was=_id(was))
     if found.item is None or found.item.id or found.item.key:
         return found
     id_ = uuid5(_LINES, f"{number}:{line.decode().strip()}")
     return Line(number, found.item.model_copy(update={"id": id_}))
+
+
+def _id(value: object) -> UUID | None:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None
 
 
 def _checked(number: int, raw: Any) -> Line:

@@ -32,6 +32,7 @@ from memlane.contract import (
     MemoryItem,
     MemoryUpdate,
     Page,
+    PageRequest,
     Parts,
     Recalled,
     RecallRequest,
@@ -136,13 +137,16 @@ class InMemoryClient(Front):
         assert memory is not None
         return replace(memory, superseded_by=self._successor(memory))
 
-    def _page(self, agent: str, filters: Filters, limit: int, cursor: str | None) -> Page:
-        if cursor is not None and not cursor.isdigit():
-            raise InvalidInput([FieldError("cursor", "is not the `next` of a page")])
-        before = int(cursor) if cursor else len(self._ids) + 1
-        found = [(number, memory) for number, memory in self._of(agent, filters) if number < before]
-        more = len(found) > limit
-        return Page(tuple(memory for _, memory in found[:limit]), str(found[limit - 1][0]) if more else None)
+    def _page(self, request: PageRequest) -> Page:
+        found = self._of(request.agent, request.filters)
+        if request.oldest_first:
+            found = found[::-1]
+        if request.cursor is not None:
+            last = int(request.cursor)
+            found = [(n, memory) for n, memory in found if (n > last if request.oldest_first else n < last)]
+        more = len(found) > request.limit
+        page = found[: request.limit]
+        return Page(tuple(memory for _, memory in page), str(page[-1][0]) if more else None)
 
     def _forget(self, name: MemoryName) -> Receipt:
         identity = self._ids.get((name.agent, name.id))

@@ -7,7 +7,7 @@ from uuid import UUID
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from memlane.contract import Filters, Memory, spoken
+from memlane.contract import Filters, Memory, PageRequest, spoken
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import HalfVectors, Vector, as_vector
@@ -74,11 +74,19 @@ def by_numbers(shard: Shard, agent: str, agent_number: int, numbers: Sequence[in
     return {row[0]: _memory(agent, row) for row in rows}
 
 
-def page(shard: Shard, tenant: str, agent: str, filters: Filters, before: int, limit: int) -> list[tuple[int, Memory]]:
-    """An agent's memories with a number smaller than `before`, newest first, with their numbers."""
-    params = {"tenant": tenant, "agent": agent, "before": before, "limit": limit, **filter_params(filters)}
-    rows = shard.run(_SQL["page"], params, columns=_COLUMNS, holds=HOLDS, visible=VISIBLE)
-    return [(row[0], _memory(agent, row)) for row in rows]
+def page(shard: Shard, tenant: str, wanted: PageRequest) -> tuple[list[tuple[int, Memory]], str | None]:
+    """A page of an agent's memories with their numbers, and the cursor of the page after it, if there is one."""
+    first, beyond, order = (-1, ">", "ASC") if wanted.oldest_first else (2**63 - 1, "<", "DESC")
+    params = {
+        "tenant": tenant,
+        "agent": wanted.agent,
+        "last": first if wanted.cursor is None else int(wanted.cursor),
+        "limit": wanted.limit + 1,
+        **filter_params(wanted),
+    }
+    rows = shard.run(_SQL["page"], params, columns=_COLUMNS, holds=HOLDS, visible=VISIBLE, beyond=beyond, order=order)
+    found = [(row[0], _memory(wanted.agent, row)) for row in rows[: wanted.limit]]
+    return found, str(found[-1][0]) if len(rows) > wanted.limit else None
 
 
 def vectors(shard: Shard, tenant: str, agent: str, numbers: Sequence[int], table: str) -> dict[int, Vector]:

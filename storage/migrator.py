@@ -14,17 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
-import psycopg
 import structlog
+from psycopg import Connection
 
 from memlane.config.settings import Settings
 from memlane.errors import Misconfigured
 from memlane.storage import queries
 from memlane.storage.cluster import schema_name
-from memlane.storage.failures import translated
 from memlane.storage.hashing import HASH_VERSION, propose_node
 from memlane.storage.models import Model, table_name
-from memlane.storage.nodes import UNHURRIED
+from memlane.storage.nodes import Row, unhurried_connection
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +39,6 @@ _LOCK_TIMEOUT_S = 5
 
 _PGVECTOR = (0, 8, 4)
 """Oldest pgvector that is safe: 0.8.3 and before could corrupt an index under concurrent vacuum (pgvector#988)."""
-
-Connection = psycopg.Connection[tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,38 +91,33 @@ def migrate(settings: Settings, model: Model | None = None, *, post: bool = Fals
     """
     done = Migrated([], [], False)
     with _locked(settings, settings.control) as control:
-        _check_extension(control, settings.control)
+        check_extension(control, settings.control)
         _apply(done, control, "control", "control", post)
         placed = _placed(control, settings)
         models, lacking = _register(control, model)
     for node in sorted(set(placed.values())):
         with _locked(settings, node) as connection:
-            _check_extension(connection, node)
+            check_extension(connection, node)
             for shard in (number for number, name in placed.items() if name == node):
                 _migrate_shard(done, connection, shard, len(placed), models, post)
     return replace(done, lacking=lacking)
 
 
 @contextmanager
-def _locked(settings: Settings, node: str) -> Iterator[Connection]:
-    if node not in settings.nodes:
-        raise Misconfigured(f"the cluster has shards on node {node}, which is not in MEMLANE_NODES")
-    with (
-        translated(node),
-        psycopg.connect(
-            settings.nodes[node].get_secret_value(),
-            autocommit=True,
-            connect_timeout=settings.connect_timeout_s,
-            application_name=UNHURRIED,
-        ) as connection,
-    ):
+def _locked(settings: Settings, node: str) -> Iterator[Connection[Row]]:
+    with unhurried_connection(settings, node) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         # Whoever waits for a table's lock holds up all who come after him.
         connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'".encode())
         yield connection
 
 
-def _check_extension(connection: Connection, node: str) -> None:
+def check_extension(connection: Connection[Row], node: str) -> None:
+    """Make sure that a node has pgvector.
+
+    Raises:
+        Misconfigured: it has an older one than is safe.
+    """
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
     version = str(row[0]) if row else "0"
@@ -134,7 +126,7 @@ def _check_extension(connection: Connection, node: str) -> None:
         raise Misconfigured(f"node {node} has pgvector {version}; {wanted} or later is needed")
 
 
-def _apply(done: Migrated, connection: Connection, schema: str, kind: str, post: bool, **places: str) -> None:
+def _apply(done: Migrated, connection: Connection[Row], schema: str, kind: str, post: bool, **places: str) -> None:
     """Apply what is missing in a schema, in order; each file and its record in one transaction."""
     connection.execute(_MIGRATIONS["prepare_schema"].render(schema=schema))
     connection.execute(_MIGRATIONS["prepare_record"].render(schema=schema))
@@ -154,7 +146,7 @@ def _apply(done: Migrated, connection: Connection, schema: str, kind: str, post:
         log.info("migrated", what=line)
 
 
-def _placed(control: Connection, settings: Settings) -> dict[int, str]:
+def _placed(control: Connection[Row], settings: Settings) -> dict[int, str]:
     """The map; made by rendezvous hashing when the cluster is new."""
     with control.transaction():
         created = control.execute(_CLUSTER["found"].render()).fetchone()
@@ -172,7 +164,7 @@ def _placed(control: Connection, settings: Settings) -> dict[int, str]:
     return {int(str(row[0])): str(row[1]) for row in control.execute(_CLUSTER["shards"].render())}
 
 
-def _register(control: Connection, model: Model | None) -> tuple[list[Model], bool]:
+def _register(control: Connection[Row], model: Model | None) -> tuple[list[Model], bool]:
     """Make a model the current one; all models there are, and whether memories may lack its vectors."""
     lacking = False
     if model is not None:
@@ -188,7 +180,7 @@ def _register(control: Connection, model: Model | None) -> tuple[list[Model], bo
 
 
 def _migrate_shard(
-    done: Migrated, connection: Connection, shard: int, shard_count: int, models: list[Model], post: bool
+    done: Migrated, connection: Connection[Row], shard: int, shard_count: int, models: list[Model], post: bool
 ) -> None:
     schema = schema_name(shard)
     _apply(done, connection, schema, "shard", post, number=str(shard))

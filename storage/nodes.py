@@ -18,7 +18,7 @@ from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool
 
 from memlane.config.settings import Settings
-from memlane.errors import NodeDown
+from memlane.errors import Misconfigured, NodeDown
 from memlane.storage.failures import translated
 from memlane.storage.halfvec import register_vectors
 
@@ -71,6 +71,28 @@ class PatientConnection(Connection[Row]):
             if timeout is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()
             raise
+
+
+@contextmanager
+def unhurried_connection(settings: Settings, node: str) -> Iterator[Connection[Row]]:
+    """A connection beside any pool, whose statements may take long; driver errors come out as ours.
+
+    Raises:
+        Misconfigured: the settings do not name the node.
+        NodeDown: it does not answer.
+    """
+    if node not in settings.nodes:
+        raise Misconfigured(f"the cluster has shards on node {node}, which is not in MEMLANE_NODES")
+    with (
+        translated(node),
+        Connection.connect(
+            settings.nodes[node].get_secret_value(),
+            autocommit=True,
+            connect_timeout=settings.connect_timeout_s,
+            application_name=UNHURRIED,
+        ) as connection,
+    ):
+        yield connection
 
 
 class Node:

@@ -40,7 +40,11 @@ class Query:
 @cache
 def load(table: str) -> Mapping[str, Query]:
     """The queries of sql/<table>.sql by name."""
-    text = (files("memlane.storage") / "sql" / f"{table}.sql").read_text()
+    return parse(table, (files("memlane.storage") / "sql" / f"{table}.sql").read_text())
+
+
+def parse(table: str, text: str) -> Mapping[str, Query]:
+    """The queries in a text of that form by name."""
     heads = list(_HEAD.finditer(text))
     ends = [h.start() for h in heads[1:]] + [len(text)]
     return {

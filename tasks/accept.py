@@ -17,6 +17,7 @@ from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
 from memlane.storage.ids import Answer, Offer, Outcome
 from memlane.storage.jobs import Kind
+from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
 Result: TypeAlias = Receipt | MemlaneError
@@ -85,6 +86,7 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     firsts: dict[tuple[str, UUID], Placed] = {}
     for placed in part:
         firsts.setdefault(placed.identity, placed)
+    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in part if p.item.embedding is not None})
     try:
         answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
     except Unavailable as error:

@@ -4,8 +4,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
 import structlog
 
+from memlane.contract import Embedding
 from memlane.errors import ProviderRefused, Unavailable
 from memlane.storage import embedding_cache, memories
 from memlane.storage.cluster import Shard
@@ -44,6 +46,30 @@ def embed(lane: Lane, texts: Mapping[K, tuple[str, str]]) -> Vectors[K]:
         embedding_cache.keep(lane.cluster, lane.model.name, fresh)
     every = {**known, **fresh}
     return Vectors({key: every[text] for key, text in named.items() if text in every}, answer.refusal)
+
+
+def keep_given(lane: Lane, tenant: str, given: Mapping[bytes, Embedding]) -> None:
+    """Put vectors that a caller brought along into the tenant's cache, so that nobody has to be asked for them.
+
+    Args:
+        lane: this process's.
+        tenant: whose texts they are.
+        given: by the hash of the text; those of another model or length are left aside.
+    """
+    fitting = {
+        Text(tenant, hash_): _unit(one.vector)
+        for hash_, one in given.items()
+        if one.model == lane.model.name and len(one.vector) == lane.model.dims
+    }
+    if fitting:
+        embedding_cache.keep(lane.cluster, lane.model.name, fitting)
+
+
+def _unit(vector: Sequence[float]) -> Vector:
+    """A vector of length 1; scaled first, so that its squares neither vanish nor overflow."""
+    wide = np.asarray(vector, np.float64)
+    wide = wide / np.abs(wide).max()
+    return np.asarray(wide / np.linalg.norm(wide), np.float32)
 
 
 def let_go(lane: Lane, shard: Shard, claim: Claim, texts: Mapping[int, tuple[str, str]]) -> None:

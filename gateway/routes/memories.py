@@ -13,11 +13,11 @@ from fastapi.responses import Response
 from memlane.contract import (
     BatchResult,
     Embedding,
-    Filters,
     Memory,
     MemoryItem,
     MemoryUpdate,
     Page,
+    PageRequest,
     Receipt,
     Rejection,
     State,
@@ -178,35 +178,35 @@ async def list_memories(
     min_importance: float = 0.0,
     pinned: bool | None = None,
     include_superseded: Annotated[bool, Query(description="also those whose place a newer one has taken")] = False,
+    oldest_first: bool = False,
     vectors: Annotated[bool, Query(description="each with its vector")] = False,
 ) -> Response:
-    """An agent's memories, newest first; an unknown agent has none."""
+    """An agent's memories, newest first unless told otherwise; an unknown agent has none."""
     gateway = gateway_of(request)
     named = {"kinds": kind or (), "tags": tag or (), "since": since, "until": until, "thread": thread}
     more = {"pinned": pinned, "include_superseded": include_superseded, "min_importance": min_importance}
-    filters = parse(Filters, {**named, **more, "metadata": _json(metadata)})
-    before = _before(cursor)
+    how = {"agent": agent, "limit": limit, "cursor": cursor, "oldest_first": oldest_first, "vectors": vectors}
+    wanted = parse(PageRequest, {**named, **more, **how, "metadata": _json(metadata)})
     lane = gateway.lane
     shard = lane.cluster.shard_of(tenant, agent)
 
-    def work(here: Shard) -> list[tuple[int, Memory]]:
-        found = memories.page(here, tenant, agent, filters, before, limit + 1)
-        return _with_vectors(lane, here, tenant, agent, found) if vectors else found
+    def work(here: Shard) -> Page:
+        found, cursor = memories.page(here, tenant, wanted)
+        listed = _with_vectors(lane, here, tenant, agent, found) if vectors else [memory for _, memory in found]
+        return Page(tuple(listed), cursor)
 
-    found = await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work))
-    last = str(found[limit - 1][0]) if len(found) > limit else None
-    return answer(Page(tuple(memory for _, memory in found[:limit]), last))
+    return answer(await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work)))
 
 
 def _with_vectors(
     lane: Lane, shard: Shard, tenant: str, agent: str, found: Sequence[tuple[int, Memory]]
-) -> list[tuple[int, Memory]]:
+) -> list[Memory]:
     """Memories with their vectors; those that have none yet stay without."""
     vectors = memories.vectors(shard, tenant, agent, [number for number, _ in found], lane.table)
     return [
-        (number, replace(memory, embedding=Embedding(lane.model.name, tuple(vectors[number].tolist()))))
+        replace(memory, embedding=Embedding(model=lane.model.name, vector=tuple(vectors[number].tolist())))
         if number in vectors
-        else (number, memory)
+        else memory
         for number, memory in found
     ]
 
@@ -286,12 +286,3 @@ def _json(metadata: str | None) -> Any:
         return json.loads(metadata) if metadata is not None else {}
     except (ValueError, RecursionError):
         raise InvalidInput([FieldError("metadata", "is not JSON")]) from None
-
-
-def _before(cursor: str | None) -> int:
-    """A cursor is the number of the last memory of the page before it."""
-    if cursor is None:
-        return 2**63 - 1
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise InvalidInput([FieldError("cursor", "is not the `next` of a page")])
-    return int(cursor)

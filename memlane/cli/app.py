@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memlane import __version__
-from memlane.cli import evaluate, ingest, memories, operate, stack
+from memlane.cli import backup, evaluate, ingest, memories, operate, stack, transfer
 from memlane.cli.bench import bench
 from memlane.cli.model import model
 
@@ -27,6 +27,8 @@ app.command(rich_help_panel=_MEMORIES)(memories.history)
 app.command(rich_help_panel=_MEMORIES)(memories.forget)
 app.command("list", rich_help_panel=_MEMORIES)(memories.list_memories)
 app.command(rich_help_panel=_MEMORIES)(ingest.ingest)
+app.command("export", rich_help_panel=_MEMORIES)(transfer.export)
+app.command("import", rich_help_panel=_MEMORIES)(transfer.import_file)
 app.command("eval", rich_help_panel=_MEMORIES)(evaluate.evaluate)
 app.command(rich_help_panel=_OPERATE)(memories.embed)
 app.command(rich_help_panel=_OPERATE)(memories.optimize)
@@ -34,6 +36,8 @@ app.command(rich_help_panel=_OPERATE)(operate.status)
 app.command(rich_help_panel=_OPERATE)(operate.ledger)
 app.command(rich_help_panel=_OPERATE)(operate.shards)
 app.command(rich_help_panel=_OPERATE)(stack.migrate)
+app.command(rich_help_panel=_OPERATE)(backup.backup)
+app.command(rich_help_panel=_OPERATE)(backup.restore)
 app.add_typer(operate.tenants, name="tenants", rich_help_panel=_OPERATE)
 app.add_typer(operate.keys, name="keys", rich_help_panel=_OPERATE)
 app.add_typer(bench, name="bench", rich_help_panel=_OPERATE)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -12,7 +13,7 @@ from memlane.cli.output import Output
 from memlane.cli.session import Session, connected
 from memlane.client import Client
 from memlane.client.receipts import LiveReceipt
-from memlane.contract import State
+from memlane.contract import MemoryItem, State
 from memlane.files import Line, read_memories
 
 T = TypeVar("T")
@@ -26,7 +27,10 @@ class Ingested:
 
     accepted: int = 0
     duplicates: int = 0
+    forgotten: int = 0
     bad: list[str] = field(default_factory=list)
+    ids: dict[UUID, UUID] = field(default_factory=dict)
+    """What memories with a key are called here, by what they were called where they were exported."""
 
 
 @connected
@@ -46,16 +50,31 @@ def ingest(
     """
     with session.client() as client:
         done = ingest_file(client, session.out, file, wait=wait)
+    show_ingested(session.out, file, done)
+
+
+def show_ingested(out: Output, file: Path, done: Ingested) -> None:
+    """Say what became of a file; the command ends with 1 if a line was bad."""
     for line in done.bad:
-        session.out.warn(f"{file}: {line}")
+        out.warn(f"{file}: {line}")
     text = f"{done.accepted} accepted, {done.duplicates} there already, {len(done.bad)} bad"
-    session.out.result(done, text)
+    if done.forgotten:
+        text += f", {done.forgotten} were forgotten here before and stay so"
+    value = {name: getattr(done, name) for name in ("accepted", "duplicates", "forgotten", "bad")}
+    out.result(value, text)
     if done.bad:
         raise typer.Exit(1)
 
 
-def ingest_file(client: Client, out: Output, file: Path, *, wait: bool) -> Ingested:
+def ingest_file(client: Client, out: Output, file: Path, *, wait: bool, agent: str | None = None) -> Ingested:
     """Take in a file with progress bars, and wait until it is searchable if asked.
+
+    Args:
+        client: the tenant's.
+        out: where progress is shown.
+        file: JSON Lines or LoCoMo.
+        wait: whether to wait until all can be found by meaning.
+        agent: whose memories they become, if not those that the file names.
 
     Raises:
         InvalidInput: it is not a file of memories.
@@ -66,27 +85,50 @@ def ingest_file(client: Client, out: Output, file: Path, *, wait: bool) -> Inges
     with out.progress("accepted  ") as progress:
         bar = progress.add_task("", total=None)
         for batch in _batches(read_memories(file)):
-            good = [line for line in batch if line.item is not None]
             done.bad += [f"line {line.number}: {line.error}" for line in batch if line.item is None]
-            if good:
-                receipts += _accept(client, good, done)
-            progress.advance(bar, len(good))
+            for part in _parts([line for line in batch if line.item is not None]):
+                receipts += _accept(client, part, done, agent)
+                progress.advance(bar, len(part))
         progress.update(bar, total=progress.tasks[0].completed)
-    if not (receipts or done.duplicates or done.bad):
+    if not (receipts or done.duplicates or done.forgotten or done.bad):
         out.warn(f"{file}: has no memories")
     if wait and receipts:
         _wait(client, out, receipts)
     return done
 
 
-def _accept(client: Client, batch: Sequence[Line], done: Ingested) -> list[LiveReceipt]:
-    result = client.remember_many([line.item for line in batch if line.item is not None])
+def _parts(batch: Sequence[Line]) -> Iterator[list[Line]]:
+    """Parts of a batch in none of which a memory takes the place of another whose id here is not known yet."""
+    part: list[Line] = []
+    for line in batch:
+        if line.item is not None and line.item.supersedes in {earlier.was for earlier in part} - {None}:
+            yield part
+            part = []
+        part.append(line)
+    if part:
+        yield part
+
+
+def _accept(client: Client, batch: Sequence[Line], done: Ingested, agent: str | None) -> list[LiveReceipt]:
+    result = client.remember_many([_item(line.item, agent, done) for line in batch if line.item is not None])
+    for line, receipt in zip(batch, result.receipts, strict=True):
+        if line.was is not None and receipt is not None:
+            done.ids[line.was] = receipt.id
     for rejection in result.rejections:
         done.bad.append(f"line {batch[rejection.index].number}: {rejection.detail}")
     receipts = [receipt for receipt in result.receipts if receipt is not None]
     done.accepted += sum(receipt.state is State.ACCEPTED for receipt in receipts)
-    done.duplicates += sum(receipt.state is not State.ACCEPTED for receipt in receipts)
+    done.duplicates += sum(receipt.state is State.DUPLICATE for receipt in receipts)
+    done.forgotten += sum(receipt.state is State.FORGOTTEN for receipt in receipts)
     return [receipt for receipt in receipts if not receipt.reached.final]
+
+
+def _item(item: MemoryItem, agent: str | None, done: Ingested) -> MemoryItem:
+    """A memory as it is handed over: of another agent, and with the ids that others got here."""
+    changed: dict[str, object] = {"agent": agent} if agent is not None else {}
+    if item.supersedes in done.ids:
+        changed["supersedes"] = done.ids[item.supersedes]
+    return item.model_copy(update=changed)
 
 
 def _wait(client: Client, out: Output, receipts: Sequence[LiveReceipt]) -> None:

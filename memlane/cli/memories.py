@@ -43,7 +43,7 @@ def remember(
     occurred_at: Annotated[datetime | None, typer.Option(help="When it happened, in UTC; now unless given.")] = None,
     expires_at: Annotated[datetime | None, typer.Option(help="From when on it is forgotten, in UTC.")] = None,
     supersedes: Annotated[UUID | None, typer.Option(help="The memory that it takes the place of.")] = None,
-    pinned: Annotated[bool, typer.Option("--pinned", help="Its importance does not decay.")] = False,
+    pinned: Annotated[bool, typer.Option("--pin", help="Its importance does not decay.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until it can be found by meaning.")] = False,
 ) -> None:
     """Remember something.

@@ -50,12 +50,12 @@ def up(
     Example: memlane up --detach
     """
     out = Output(as_json)
-    folder = _folder(data)
+    folder = folder_of(data)
     asked: dict[str, int | str | None] = {"nodes": nodes, "shards": shards, "workers": workers, "embedder": embedder}
     if detach:
         _up_detached(out, folder, asked, port)
         return
-    run = _server()
+    run = server()
     with run.running(folder, asked, port, _reporter(out)) as (_, supervisor):
         _show(out, folder)
         out.line("Ctrl-C stops everything.")
@@ -69,7 +69,7 @@ def up(
 def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], port: int) -> None:
     arguments = ["--data", str(folder.path), "--port", str(port)]
     arguments += [part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))]
-    _server().start_detached(folder, arguments)
+    server().start_detached(folder, arguments)
     _show(out, folder)
     out.line("`memlane down` stops it.")
 
@@ -80,8 +80,8 @@ def down(data: Data = None, as_json: Json = False) -> None:
     Example: memlane down
     """
     out = Output(as_json)
-    folder = _folder(data)
-    stopped = _server().stop_detached(folder)
+    folder = folder_of(data)
+    stopped = server().stop_detached(folder)
     out.result({"stopped": stopped}, "stopped" if stopped else f"no stack runs in {folder.path}")
 
 
@@ -91,7 +91,7 @@ def env(data: Data = None, as_json: Json = False) -> None:
     Example: eval "$(memlane env)"
     """
     out = Output(as_json)
-    folder = _folder(data)
+    folder = folder_of(data)
     found = _environment(folder)
     out.result(found, [f"export {name}={value}" for name, value in found.items()])
 
@@ -109,8 +109,8 @@ def demo(
     Example: memlane demo
     """
     out = Output()
-    folder = _folder(data)
-    run = _server()
+    folder = folder_of(data)
+    run = server()
     conversation = file or Path(str(files("memlane.examples") / "conversation.json"))
     read_questions(conversation)  # so that a file which is none is refused before anything is started
     if folder.in_use():
@@ -155,7 +155,7 @@ def migrate(
     from memlane.storage.migrator import migrate as run
     from memlane.tasks.embedders import model_of
 
-    _server()
+    server()
     out = Output(as_json)
     settings = load_settings()
     done = run(settings, model_of(settings), post=post)
@@ -211,14 +211,15 @@ def _reporter(out: Output) -> Callable[[str], None]:
     return report
 
 
-def _folder(data: Path | None) -> "Folder":
-    _server()
+def folder_of(data: Path | None) -> "Folder":
+    """The data directory that is meant: the one given, or the usual."""
+    server()
     from memlane.embedded.folder import Folder, default_folder
 
     return Folder(data or default_folder())
 
 
-def _server() -> Any:
+def server() -> Any:
     """The server's half, imported only when a command needs it: the light client does without.
 
     Raises:

@@ -13,19 +13,19 @@ import httpx
 from memlane.client import calls
 from memlane.client.address import resolve
 from memlane.client.calls import Call
-from memlane.client.fields import FilterFields, MemoryFields, UpdateFields
+from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields
 from memlane.client.front import Item, moved, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.retrying import Retries, pause_s
 from memlane.client.synchronous import headers, merged, retryable, unreachable
 from memlane.contract import (
     BatchResult,
-    Filters,
     Ledger,
     Memory,
     MemoryItem,
     MemoryUpdate,
     Page,
+    PageRequest,
     Recalled,
     RecallRequest,
     Receipt,
@@ -107,17 +107,15 @@ class AsyncClient:
         name = parse(MemoryName, {"agent": agent, "id": id})
         return await self.send(calls.get(name.agent, name.id))
 
-    async def page(
-        self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[FilterFields]
-    ) -> Page:
+    async def page(self, agent: str, **fields: Unpack[PageFields]) -> Page:
         """As `Client.page`."""
-        return await self.send(calls.page(agent, parse(Filters, filters), limit, cursor))
+        return await self.send(calls.page(parse(PageRequest, {"agent": agent, **fields})))
 
-    async def memories(self, agent: str, **filters: Unpack[FilterFields]) -> AsyncIterator[Memory]:
+    async def memories(self, agent: str, **fields: Unpack[ListFields]) -> AsyncIterator[Memory]:
         """As `Client.memories`."""
         cursor = None
         while True:
-            page = await self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **filters)
+            page = await self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **fields)
             for memory in page.memories:
                 yield memory
             cursor = page.next

@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from memlane import errors
 from memlane.contract import (
     BatchResult,
-    Filters,
     Ledger,
     Memory,
     MemoryItem,
     MemoryUpdate,
     Page,
+    PageRequest,
     Recalled,
     RecallRequest,
     Receipt,
@@ -55,22 +55,23 @@ def get(agent: str, id_: UUID) -> Call[Memory]:
     return Call("GET", f"/v1/memories/{_name(agent)}/{id_}", _reads(Memory))
 
 
-def page(agent: str, filters: Filters, limit: int, cursor: str | None, *, vectors: bool = False) -> Call[Page]:
+def page(request: PageRequest) -> Call[Page]:
     """GET /v1/memories."""
     params: dict[str, Any] = {
-        "agent": agent,
-        "limit": limit,
-        "cursor": cursor,
-        "kind": list(filters.kinds),
-        "tag": list(filters.tags),
-        "since": filters.since.isoformat() if filters.since else None,
-        "until": filters.until.isoformat() if filters.until else None,
-        "thread": filters.thread,
-        "metadata": json.dumps(filters.metadata) if filters.metadata else None,
-        "min_importance": filters.min_importance or None,
-        "pinned": filters.pinned,
-        "include_superseded": filters.include_superseded or None,
-        "vectors": vectors or None,
+        "agent": request.agent,
+        "limit": request.limit,
+        "cursor": request.cursor,
+        "kind": list(request.kinds),
+        "tag": list(request.tags),
+        "since": request.since.isoformat() if request.since else None,
+        "until": request.until.isoformat() if request.until else None,
+        "thread": request.thread,
+        "metadata": json.dumps(request.metadata) if request.metadata else None,
+        "min_importance": request.min_importance or None,
+        "pinned": request.pinned,
+        "include_superseded": request.include_superseded or None,
+        "oldest_first": request.oldest_first or None,
+        "vectors": request.vectors or None,
     }
     return Call("GET", "/v1/memories", _reads(Page), params={k: v for k, v in params.items() if v not in (None, [])})
 

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any, TypedDict
 from uuid import UUID
 
+from memlane.contract import Embedding
+
 
 class MemoryFields(TypedDict, total=False):
     """What may be said of a memory beside agent and content; `MemoryItem` explains each."""
@@ -20,6 +22,7 @@ class MemoryFields(TypedDict, total=False):
     expires_at: datetime | None
     supersedes: UUID | None
     pinned: bool
+    embedding: Embedding | None
 
 
 class UpdateFields(TypedDict, total=False):
@@ -48,3 +51,17 @@ class FilterFields(TypedDict, total=False):
     min_importance: float
     pinned: bool | None
     include_superseded: bool
+
+
+class ListFields(FilterFields, total=False):
+    """Which memories are listed, and how; `PageRequest` explains each."""
+
+    oldest_first: bool
+    vectors: bool
+
+
+class PageFields(ListFields, total=False):
+    """One page of a list."""
+
+    limit: int
+    cursor: str | None

@@ -9,16 +9,16 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from memlane.client.fields import FilterFields, MemoryFields, UpdateFields
+from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields
 from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
     BatchResult,
-    Filters,
     Ledger,
     Memory,
     MemoryItem,
     MemoryUpdate,
     Page,
+    PageRequest,
     Recalled,
     RecallRequest,
     Receipt,
@@ -97,15 +97,20 @@ class Front(ABC):
         """
         return self._get(parse(MemoryName, {"agent": agent, "id": id}))
 
-    def page(self, agent: str, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[FilterFields]) -> Page:
-        """One page of an agent's memories, newest first; `next` is the cursor of the page after it."""
-        return self._page(agent, parse(Filters, filters), limit, cursor)
+    def page(self, agent: str, **fields: Unpack[PageFields]) -> Page:
+        """One page of an agent's memories; `next` is the cursor of the page after it.
 
-    def memories(self, agent: str, **filters: Unpack[FilterFields]) -> Iterator[Memory]:
-        """All memories of an agent, newest first, page by page."""
+        Args:
+            agent: whose memories.
+            fields: limit, cursor, oldest_first, vectors, and the fields of `Filters`, as in `PageRequest`.
+        """
+        return self._page(parse(PageRequest, {"agent": agent, **fields}))
+
+    def memories(self, agent: str, **fields: Unpack[ListFields]) -> Iterator[Memory]:
+        """All memories of an agent, page by page; the fields are those of `page`."""
         cursor = None
         while True:
-            page = self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **filters)
+            page = self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **fields)
             yield from page.memories
             cursor = page.next
             if cursor is None:
@@ -225,7 +230,7 @@ class Front(ABC):
     def _get(self, name: MemoryName) -> Memory: ...
 
     @abstractmethod
-    def _page(self, agent: str, filters: Filters, limit: int, cursor: str | None) -> Page: ...
+    def _page(self, request: PageRequest) -> Page: ...
 
     @abstractmethod
     def _forget(self, name: MemoryName) -> Receipt: ...

@@ -16,12 +16,12 @@ from memlane.client.front import Front
 from memlane.client.retrying import Retries, pause_s
 from memlane.contract import (
     BatchResult,
-    Filters,
     Ledger,
     Memory,
     MemoryItem,
     MemoryUpdate,
     Page,
+    PageRequest,
     Recalled,
     RecallRequest,
     Receipt,
@@ -120,8 +120,8 @@ class Client(Front):
     def _get(self, name: MemoryName) -> Memory:
         return self.send(calls.get(name.agent, name.id))
 
-    def _page(self, agent: str, filters: Filters, limit: int, cursor: str | None) -> Page:
-        return self.send(calls.page(agent, filters, limit, cursor))
+    def _page(self, request: PageRequest) -> Page:
+        return self.send(calls.page(request))
 
     def _forget(self, name: MemoryName) -> Receipt:
         return self.send(calls.forget(name.agent, name.id))

@@ -2,7 +2,7 @@
 
 from memlane.contract.ledger import Event, Ledger
 from memlane.contract.memory import Embedding, Memory, MemoryItem, MemoryUpdate, Page, Version, key_id, spoken
-from memlane.contract.recall import Filters, Hit, Parts, Recalled, RecallRequest
+from memlane.contract.recall import Filters, Hit, PageRequest, Parts, Recalled, RecallRequest
 from memlane.contract.receipt import BatchResult, Receipt, Rejection
 from memlane.contract.states import State
 
@@ -17,6 +17,7 @@ __all__ = [
     "MemoryItem",
     "MemoryUpdate",
     "Page",
+    "PageRequest",
     "Parts",
     "RecallRequest",
     "Recalled",

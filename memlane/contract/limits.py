@@ -12,6 +12,9 @@ METADATA_DEPTH = 32
 NAME_CHARS = 128
 """Longest agent, key, thread, speaker or kind, in characters."""
 
+DIMS = 4000
+"""Most dimensions of a vector; pgvector's halfvec indexes no more."""
+
 TAGS = 32
 """Most tags on one memory."""
 

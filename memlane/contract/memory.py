@@ -25,6 +25,13 @@ def _in_utc(value: datetime) -> datetime:
         raise PydanticCustomError("time_range", "must lie within the years 1 to 9999 of UTC") from None
 
 
+def _directed(value: tuple[float, ...]) -> tuple[float, ...]:
+    """A vector of zeros points nowhere."""
+    if not any(value):
+        raise PydanticCustomError("no_direction", "must not be all zeros")
+    return value
+
+
 Time = Annotated[datetime, AfterValidator(_in_utc)]
 """A moment, kept in UTC; without a zone it is taken as UTC."""
 
@@ -34,6 +41,24 @@ Importance = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False
 
 Tags = Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS)]
 """All tags of a memory, at most 32."""
+
+
+class Embedding(BaseModel):
+    """A vector, and the model that made it.
+
+    Attributes:
+        model: as its embedder names itself; `memlane status` shows the current one.
+        vector: at most 4,000 numbers, not all of them 0; only its direction counts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Name
+    vector: Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
+        Field(min_length=1, max_length=limits.DIMS),
+        AfterValidator(_directed),
+    ]
 
 
 class MemoryItem(BaseModel):
@@ -55,6 +80,8 @@ class MemoryItem(BaseModel):
         expires_at: from then on it is as good as forgotten, and soon is.
         supersedes: the id of an older memory of the agent, which is not recalled any more while this one lives.
         pinned: its importance does not decay.
+        embedding: the vector of its text (the content, after `Speaker: ` when there is one), where it is known
+            already. It is used if its model is the current one; else the text is embedded as ever.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +100,7 @@ class MemoryItem(BaseModel):
     expires_at: Time | None = None
     supersedes: UUID | None = None
     pinned: StrictBool = False
+    embedding: Embedding | None = None
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:
@@ -128,16 +156,8 @@ class Memory:
     supersedes: UUID | None = None
     superseded_by: UUID | None = None
     """The newest memory that takes its place."""
-    embedding: "Embedding | None" = None
+    embedding: Embedding | None = None
     """Its vector, where that was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """A vector of length 1, and the model that made it."""
-
-    model: str
-    vector: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

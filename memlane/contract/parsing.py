@@ -62,6 +62,7 @@ _WORDS = {
     "model_type": "must be an object",
     "dict_type": "must be an object",
     "string_type": "must be a string",
+    "string_pattern_mismatch": "is not the `next` of a page",
 }
 """What we say where pydantic's words speak of Python."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from memlane.contract import limits
 from memlane.contract.memory import Importance, Memory, Time
@@ -61,7 +61,35 @@ class RecallRequest(Filters):
     @property
     def filters(self) -> Filters:
         """The filters alone."""
-        return Filters.model_construct(**{name: getattr(self, name) for name in Filters.model_fields})
+        return filters_of(self)
+
+
+class PageRequest(Filters):
+    """One page of an agent's memories.
+
+    Attributes:
+        agent: whose memories.
+        limit: at most so many, up to 500.
+        cursor: `next` of the page before; the first page without it.
+        oldest_first: in the order in which they were accepted, not the newest first.
+        vectors: each with its vector of the current model, if it has one.
+    """
+
+    agent: Name
+    limit: Annotated[int, Field(strict=True, ge=1, le=limits.PAGE_ITEMS)] = 50
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")] | None = None
+    oldest_first: StrictBool = False
+    vectors: StrictBool = False
+
+    @property
+    def filters(self) -> Filters:
+        """The filters alone."""
+        return filters_of(self)
+
+
+def filters_of(request: Filters) -> Filters:
+    """The filters alone of what has more to it."""
+    return Filters.model_construct(**{name: getattr(request, name) for name in Filters.model_fields})
 
 
 @dataclass(frozen=True, slots=True)

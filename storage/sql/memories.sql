@@ -142,13 +142,13 @@ JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before
 WHERE m.agent = %(agent)s AND m.number = ANY(%(numbers)s::bigint[]);
 
 -- name: page
--- An agent's memories before a number, newest first, filtered.
+-- An agent's memories beyond a number, newest first or oldest first, filtered.
 SELECT {columns}
 FROM {shard}.agents a
 JOIN {shard}.memories m ON m.agent = a.number AND m.number >= a.forgotten_before
-WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND m.number < %(before)s
+WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND m.number {beyond} %(last)s
   AND {holds} AND {visible}
-ORDER BY m.number DESC
+ORDER BY m.number {order}
 LIMIT %(limit)s;
 
 -- name: vectors

@@ -359,3 +359,64 @@ def test_migrate_and_a_gateway_that_cannot_start(process_folder: Path, run: Run)
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
     assert process_folder.exists()
+
+
+def test_export_and_import(stack: Folder, run: Run, process_folder: Path) -> None:
+    run("remember", "ada", "she lives in Porto", "--key", "home", "--importance", "0", "--wait")
+    older = document(run("list", "ada", "--json"))[0]["id"]
+    run(
+        "remember",
+        "ada",
+        "she lives in Lisbon",
+        "--supersedes",
+        older,
+        "--tag",
+        "t",
+        "--metadata",
+        '{"a": [1]}',
+        "--pin",
+    )
+    run("remember", "ada", "she plays chess", "--speaker", "Ben", "--expires-at", "2100-01-01", "--wait")
+    text = run("export", "ada", "--vectors").stdout
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["content"].split()[-1] for line in lines] == ["Porto", "Lisbon", "chess"]
+    assert all(line["embedding"]["model"] == "hash" for line in lines)
+    assert "embedding" not in run("export", "ada").stdout
+    file = process_folder / "ada.jsonl"
+    file.write_text(text)
+    assert "0 accepted, 3 there already" in run("import", str(file)).stdout
+    run("tenants", "create", "acme")
+    key = document(run("keys", "create", "acme", "--json"))["key"]
+    assert "3 accepted" in run("import", str(file), "--agent", "bob", "--api-key", key).stdout
+    copy = [json.loads(line) for line in run("export", "bob", "--vectors", "--api-key", key).stdout.splitlines()]
+    assert copy[1]["supersedes"] == copy[0]["id"] != older
+    for before, after in zip(lines, copy, strict=True):
+        for line in (before, after):
+            for name in ("id", "agent", "supersedes"):
+                line.pop(name, None)
+    assert copy == lines
+    assert "she lives in Porto" not in run("list", "bob", "--api-key", key).stdout
+    run("forget", "ada", "--yes")
+    assert "3 were forgotten here before" in run("import", str(file)).stdout
+    assert stack.in_use()
+
+
+@pytest.mark.usefixtures("stack")
+def test_backup_and_restore_into_another_stack(run: Run, process_folder: Path) -> None:
+    run("remember", "ada", "green tea", "--key", "k", "--wait")
+    kept = process_folder / "backup"
+    made = document(run("backup", str(kept), "--json"))
+    assert made["shard_count"] == 8
+    assert "not empty" in run("backup", str(kept), code=1).stderr
+    other = process_folder / "other"
+    assert "it is no backup" in run("restore", str(process_folder), data=other, code=1).stderr
+    assert "1 memories restored" in run("restore", str(kept), "--nodes", "1", data=other).stdout
+    assert "has a stack already" in run("restore", str(kept), data=other, code=1).stderr
+    run("up", "--detach", "--port", "0", data=other)
+    try:
+        assert "green tea" in run("list", "ada", data=other).stdout
+        assert document(run("recall", "ada", "tea", "--json", data=other))["hits"][0]["parts"]["vector"] is not None
+        assert document(run("remember", "ada", "green tea", "--key", "k", "--json", data=other))["state"] == "duplicate"
+        assert {node["name"] for node in document(run("status", "--json", data=other))["nodes"]} == {"node-1"}
+    finally:
+        run("down", data=other)

@@ -9,8 +9,10 @@ import pytest
 
 from memlane import State
 from memlane.client.front import Front
-from memlane.contract import Event
+from memlane.contract import Embedding, Event
 from memlane.errors import Conflict, InvalidInput, NotFound
+from memlane.tasks.lane import Lane
+from memlane.testing import InMemoryClient
 from tests.support import eventually
 
 HOUR = timedelta(hours=1)
@@ -246,6 +248,45 @@ def test_a_list_with_vectors(http: httpx.Client) -> None:
     assert sum(part * part for part in memory["embedding"]["vector"]) == pytest.approx(1, abs=0.01)
     (memory,) = http.get("/v1/memories?agent=ada").json()["memories"]
     assert "embedding" not in memory
+
+
+def test_oldest_first(client: Front) -> None:
+    client.remember_many([{"agent": "ada", "content": str(n)} for n in range(5)]).wait("stored")
+    assert contents(client, oldest_first=True) == ["0", "1", "2", "3", "4"]
+    first = client.page("ada", limit=2, oldest_first=True)
+    assert [memory.content for memory in first.memories] == ["0", "1"]
+    rest = client.page("ada", limit=3, oldest_first=True, cursor=first.next)
+    assert ([memory.content for memory in rest.memories], rest.next) == (["2", "3", "4"], None)
+
+
+@pytest.mark.parametrize("fields", [{"cursor": "x"}, {"limit": 0}, {"limit": 501}, {"cursor": "9" * 19}])
+def test_a_page_that_is_none(client: Front, fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        client.page("ada", **fields)
+
+
+def test_a_vector_that_a_caller_brings_is_used(lane: Lane, client: Front) -> None:
+    """The provider is not asked; one of another model is left aside."""
+    vector = [3.0] + [0.0] * (lane.model.dims - 1)
+    brought = Embedding(model="hash", vector=tuple(vector))
+    other = Embedding(model="other", vector=(1.0, 2.0))
+    short = Embedding(model="hash", vector=(1.0, 2.0))
+    client.remember("ada", "tea", speaker="Ben", embedding=brought).wait("searchable")
+    client.remember("ada", "coffee", embedding=other).wait("searchable")
+    client.remember("ada", "water", embedding=short).wait("searchable")
+    if not isinstance(client, InMemoryClient):
+        water, coffee, tea = client.memories("ada", vectors=True)
+        assert tea.embedding is not None
+        assert tea.embedding.vector == pytest.approx([1.0, *vector[1:]], abs=1e-3)
+        for memory in (water, coffee):
+            assert memory.embedding is not None
+            assert memory.embedding.vector[0] < 0.9
+
+
+@pytest.mark.parametrize("vector", [[], [0.0, 0.0], [float("nan")], [1.0] * 4001, "x"])
+def test_a_vector_that_is_none(client: Front, vector: object) -> None:
+    with pytest.raises(InvalidInput):
+        client.remember_many([{"agent": "ada", "content": "tea", "embedding": {"model": "hash", "vector": vector}}])
 
 
 def test_an_update_waits_for_what_is_not_stored_yet(http: httpx.Client) -> None:

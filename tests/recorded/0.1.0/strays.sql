@@ -1,0 +1,22 @@
+-- name: keep
+-- Keep a producer's message that could not be taken in.
+INSERT INTO {shard}.strays (id, task, tenant, reason, payload, target)
+SELECT %(id)s, %(task)s, %(tenant)s, %(reason)s, %(payload)s, %(target)s FROM {shard}.fence(%(epoch)s)
+ON CONFLICT DO NOTHING;
+
+-- name: targets
+-- The shards that messages wait for.
+SELECT DISTINCT target FROM {shard}.strays WHERE target IS NOT NULL ORDER BY target;
+
+-- name: waiting
+-- Messages that wait for a shard, oldest first.
+SELECT id, task, tenant, payload FROM {shard}.strays
+WHERE target = %(target)s ORDER BY received_at LIMIT %(limit)s;
+
+-- name: drop
+-- A message has reached its shard.
+DELETE FROM {shard}.strays WHERE id = %(id)s;
+
+-- name: summary
+-- How many messages are kept, by task and reason.
+SELECT task, reason, count(*), min(received_at) FROM {shard}.strays GROUP BY task, reason ORDER BY 1, 2;
