@@ -178,7 +178,7 @@ async def list_memories(
     min_importance: float = 0.0,
     pinned: bool | None = None,
     include_superseded: Annotated[bool, Query(description="also those whose place a newer one has taken")] = False,
-    oldest_first: bool = False,
+    oldest_first: Annotated[bool, Query(description="else newest first")] = False,
     vectors: Annotated[bool, Query(description="each with its vector")] = False,
 ) -> Response:
     """An agent's memories, newest first unless told otherwise; an unknown agent has none."""

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def parsed(line: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Parse an example as the program would, to the values of its options; the name of the command that it calls."""
     inner = re.search(r"\$\((.*)\)", line)
     words = shlex.split(inner[1] if inner else line)
+    words = list(takewhile(lambda word: word not in ("|", ">", "<"), words))
     while "=" in words[0]:
         words.pop(0)
     command, name = COMMANDS, words.pop(0)
