@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from platformdirs import user_cache_path
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from memlane.contract.limits import BODY_BYTES
@@ -46,7 +46,9 @@ class WorkerClassName(StrEnum):
 class Settings(BaseSettings):
     """Everything that can be set, from the environment as MEMLANE_<FIELD> or from the caller."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMLANE_", extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MEMLANE_", extra="ignore", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
     profile: Profile = Profile.DEVELOPMENT
     """What the deployment is for: development, production or test."""
@@ -142,6 +144,12 @@ class Settings(BaseSettings):
     """How long a key is trusted without asking control again; longer while control is down."""
     poll_s: Seconds = 0.02
     """Shortest pause between two looks for those who wait for a receipt."""
+
+    # --- Sentry -----------------------------------------------------------------------------
+    sentry_dsn: SecretStr | None = Field(None, validation_alias=AliasChoices("MEMLANE_SENTRY_DSN", "SENTRY_DSN"))
+    """Where errors and the duties' check-ins are sent, also read from `SENTRY_DSN`; nowhere unless set."""
+    sentry_environment: str | None = None
+    """Sentry's name for this deployment; the profile's unless set."""
 
     # --- the process ------------------------------------------------------------------------
     log_level: str = "INFO"

@@ -5,6 +5,7 @@ import sys
 import uvicorn
 
 from memlane.config.logging import configure_logging
+from memlane.config.sentry import configure_sentry
 from memlane.config.settings import load_settings
 from memlane.errors import MemlaneError
 from memlane.gateway.app import create_app
@@ -15,6 +16,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
+        configure_sentry(settings)
         uvicorn.run(
             create_app(settings),
             host=settings.host,
