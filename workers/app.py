@@ -8,13 +8,12 @@ import structlog
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-from memlane.beat.analyze import analyze
 from memlane.beat.schedule import schedule
 from memlane.config.celery import celery_config
 from memlane.config.settings import Settings
 from memlane.errors import MemlaneError
 from memlane.tasks import producers
-from memlane.workers import drains
+from memlane.workers import drains, duties
 from memlane.workers.lifecycle import Lifecycle
 
 log = structlog.get_logger(__name__)
@@ -53,19 +52,24 @@ def make_worker_app(settings: Settings) -> Celery:
         app.task(_drain_task(life, name), name=name, shared=False)
     for name in producers.TASKS:
         app.task(_producers_task(life, name), name=name, base=ProducersTask, bind=True, shared=False)
-    for name, duty in _duties(life).items():
-        app.task(duty, name=name, shared=False)
+    app.task(_sweep_task(life), name="beat.sweep", shared=False)
+    for name in duties.duties(settings):
+        app.task(_duty_task(life, name), name=f"beat.{name}", shared=False)
     return app
 
 
-def _duties(life: Lifecycle) -> dict[str, Callable[[], None]]:
-    def run_sweep() -> None:
+def _sweep_task(life: Lifecycle) -> Callable[[], None]:
+    def run() -> None:
         life.sweep()
 
-    def run_analyze() -> None:
-        analyze(life.process.lane, life.process.holder)
+    return run
 
-    return {"beat.sweep": run_sweep, "beat.analyze": run_analyze}
+
+def _duty_task(life: Lifecycle, name: str) -> Callable[[], None]:
+    def run() -> None:
+        duties.run_once(life.process.lane, life.process.holder, name)
+
+    return run
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:
