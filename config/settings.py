@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from platformdirs import user_cache_path
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from memlane.config.addresses import BROKERS, REDIS, check_address
 from memlane.contract.limits import BODY_BYTES
 from memlane.errors import Misconfigured
 
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
     control_node: str | None = None
     """The node that holds the control schema; the first one unless set."""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Celery's broker: redis://, rediss://, sentinel:// or amqp://."""
+    """Celery's broker: redis://, rediss://, sentinel://, amqp:// or amqps://."""
     redis_url: SecretStr | None = None
     """Redis for wake-up marks; the broker when that is a Redis, else none."""
     shard_count: Annotated[int, Field(ge=1, le=256)] = 8
@@ -158,6 +159,19 @@ class Settings(BaseSettings):
     """Which queues this worker process consumes; see config/celery.py."""
     ready_file: Path | None = None
     """Written when this process is ready; the supervisor waits for it."""
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker(cls, url: SecretStr) -> SecretStr:
+        check_address(url.get_secret_value(), BROKERS)
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_address(url.get_secret_value(), REDIS)
+        return url
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
