@@ -20,7 +20,7 @@ from memlane.storage.cluster import schema_name
 from memlane.storage.failures import translated
 from memlane.storage.hashing import HASH_VERSION, propose_node
 from memlane.storage.models import Model, table_name
-from memlane.storage.nodes import UNHURRIED
+from memlane.storage.nodes import UNHURRIED, check_nodes
 
 log = structlog.get_logger(__name__)
 
@@ -68,9 +68,10 @@ def migrate(settings: Settings, model: Model | None = None) -> Migrated:
         model: makes this the current model, with tables in every shard.
 
     Raises:
-        Misconfigured: the cluster has another shard count, or a node's pgvector is too old.
+        Misconfigured: the cluster has another shard count, a node's pgvector is too old, or its address unreadable.
         NodeDown: a node does not answer.
     """
+    check_nodes(settings)
     applied: list[str] = []
     with _locked(settings, settings.control) as control:
         _check_extension(control, settings.control)

@@ -12,6 +12,7 @@ from memlane.config.logging import configure_logging
 from memlane.config.sentry import configure_sentry, configure_sentry_after_fork, flush_sentry
 from memlane.config.settings import Settings, WorkerClassName
 from memlane.errors import MemlaneError
+from memlane.storage.nodes import check_nodes
 from memlane.tasks.embedders import check_embedder
 from memlane.tasks.lane import Lane
 from memlane.workers.drains import Process
@@ -97,15 +98,16 @@ class Lifecycle:
         configure_sentry(self._settings)
 
     def _check(self, **_: object) -> None:
-        """Before any child begins: end with one clear line if the embedder cannot work.
+        """Before any child begins: end with one clear line if the settings or the embedder cannot work.
 
         Celery goes on after any other exception in a signal.
         """
-        if self._embeds:
-            try:
+        try:
+            check_nodes(self._settings)
+            if self._embeds:
                 check_embedder(self._settings)
-            except MemlaneError as error:
-                raise SystemExit(f"memlane: {error}") from None
+        except MemlaneError as error:
+            raise SystemExit(f"memlane: {error}") from None
 
     def _ready(self, **_: object) -> None:
         if self._settings.ready_file is not None:
