@@ -1,6 +1,7 @@
 """The Celery app: the composition root, where queues, tasks, the lane and the schedule come together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import sleep
 from typing import Any
 
@@ -11,7 +12,7 @@ from celery.exceptions import Reject
 from memlane.beat.schedule import schedule
 from memlane.config.celery import celery_config
 from memlane.config.settings import Settings
-from memlane.errors import MemlaneError
+from memlane.errors import MemlaneError, Misconfigured, Unavailable
 from memlane.tasks import producers
 from memlane.workers import drains, duties
 from memlane.workers.lifecycle import Lifecycle
@@ -60,16 +61,27 @@ def make_worker_app(settings: Settings) -> Celery:
 
 def _sweep_task(life: Lifecycle) -> Callable[[], None]:
     def run() -> None:
-        life.sweep()
+        with _refused("sweep"):
+            life.sweep()
 
     return run
 
 
 def _duty_task(life: Lifecycle, name: str) -> Callable[[], None]:
     def run() -> None:
-        duties.run_once(life.process.lane, life.process.holder, name)
+        with _refused(name):
+            duties.run_once(life.process.lane, life.process.holder, name)
 
     return run
+
+
+@contextmanager
+def _refused(duty: str) -> Iterator[None]:
+    """What a duty needs is down: it is due again soon, and a line says why it was not done."""
+    try:
+        yield
+    except (Unavailable, Misconfigured) as error:
+        log.warning("duty.refused", duty=duty, why=str(error))
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:
