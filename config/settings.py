@@ -219,7 +219,8 @@ def load_settings(**overrides: object) -> Settings:
     except SettingsError as error:
         raise Misconfigured(f"settings: {_unparsable(error)} is not JSON") from None
     except ValidationError as error:
-        lines = [f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
+        wrong = error.errors(include_input=False, include_url=False)
+        lines = [f"{_variable(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in wrong]
         raise Misconfigured("settings: " + "; ".join(lines)) from None
 
 
