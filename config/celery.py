@@ -12,6 +12,7 @@ from typing import Any
 
 from kombu.entity import Queue
 
+from memlane.config.addresses import with_verification
 from memlane.config.settings import Settings, WorkerClassName
 
 
@@ -69,7 +70,7 @@ ROUTES = {
 def celery_config(settings: Settings) -> dict[str, Any]:
     """The settings of one Celery app; those of the worker class matter for consumers only."""
     worker_class = WORKER_CLASSES[settings.worker_class]
-    url = settings.broker_url.get_secret_value()
+    url = with_verification(settings.broker_url.get_secret_value())
     amqp = url.startswith(("amqp://", "amqps://", "pyamqp://"))
     return {
         "broker_url": url,

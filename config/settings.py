@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from platformdirs import user_cache_path
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from memlane.config.addresses import BROKERS, REDIS, check_address
 from memlane.contract.limits import BODY_BYTES
 from memlane.errors import Misconfigured
 
@@ -46,7 +47,9 @@ class WorkerClassName(StrEnum):
 class Settings(BaseSettings):
     """Everything that can be set, from the environment as MEMLANE_<FIELD> or from the caller."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMLANE_", extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MEMLANE_", extra="ignore", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
     profile: Profile = Profile.DEVELOPMENT
     """What the deployment is for: development, production or test."""
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
     control_node: str | None = None
     """The node that holds the control schema; the first one unless set."""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Celery's broker: redis://, rediss://, sentinel:// or amqp://."""
+    """Celery's broker: redis://, rediss://, sentinel://, amqp:// or amqps://."""
     redis_url: SecretStr | None = None
     """Redis for wake-up marks; the broker when that is a Redis, else none."""
     shard_count: Annotated[int, Field(ge=1, le=256)] = 8
@@ -145,6 +148,12 @@ class Settings(BaseSettings):
     poll_s: Seconds = 0.02
     """Shortest pause between two looks for those who wait for a receipt."""
 
+    # --- Sentry -----------------------------------------------------------------------------
+    sentry_dsn: SecretStr | None = Field(None, validation_alias=AliasChoices("MEMLANE_SENTRY_DSN", "SENTRY_DSN"))
+    """Where errors and the duties' check-ins are sent, also read from `SENTRY_DSN`; nowhere unless set."""
+    sentry_environment: str | None = None
+    """Sentry's name for this deployment; the profile's unless set."""
+
     # --- the process ------------------------------------------------------------------------
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
@@ -152,6 +161,19 @@ class Settings(BaseSettings):
     """Which queues this worker process consumes; see config/celery.py."""
     ready_file: Path | None = None
     """Written when this process is ready; the supervisor waits for it."""
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker(cls, url: SecretStr) -> SecretStr:
+        check_address(url.get_secret_value(), BROKERS)
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_address(url.get_secret_value(), REDIS)
+        return url
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
@@ -199,7 +221,8 @@ def load_settings(**overrides: object) -> Settings:
     except SettingsError as error:
         raise Misconfigured(f"settings: {_unparsable(error)} is not JSON") from None
     except ValidationError as error:
-        lines = [f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
+        wrong = error.errors(include_input=False, include_url=False)
+        lines = [f"{_variable(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in wrong]
         raise Misconfigured("settings: " + "; ".join(lines)) from None
 
 

@@ -106,9 +106,12 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
 
 async def _first_map(gateway: Gateway) -> None:
     """Read the shard map; without any node we wait for one rather than serve nobody."""
+    said = ""
     while True:
         try:
             return await asyncio.to_thread(gateway.lane.cluster.refresh)
         except MemlaneError as error:
-            log.warning("gateway.no_map", why=str(error))
+            if said != str(error):
+                said = str(error)
+                log.warning("gateway.no_map", why=said)
             await asyncio.sleep(1.0)

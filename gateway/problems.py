@@ -112,7 +112,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(MemlaneError)
     async def ours(_request: Request, error: MemlaneError) -> Response:
-        if status_of(error)[0] >= 500:
+        status = status_of(error)[0]
+        if status == 500:
+            log.error("request.failed", exc_info=error, why=str(error))
+        elif status > 500:
             log.warning("request.failed", why=str(error))
         return problem(error)
 

@@ -157,8 +157,8 @@ class Cluster:
         """
         try:
             found = self._from_control()
-        except NodeDown:
-            log.warning("map.control_down")
+        except NodeDown as error:
+            log.warning("map.control_down", why=str(error))
             found = self._from_nodes()
         with self._lock:
             self._known = found
@@ -181,13 +181,15 @@ class Cluster:
         """What the shards say of themselves; those on nodes that are down keep their last known place."""
         shards = dict(self._known.shards) if self._known else {}
         count = self._known.count if self._known else 0
+        whys: list[str] = []
         for node in self.nodes.values():
             try:
                 for (schema,) in node.run(_SQL["schemas"].render()):
                     for number, epoch, of in node.run(_SQL["active"].render(shard=schema)):
                         shards[number], count = Shard(number, node, epoch), of
-            except NodeDown:
+            except NodeDown as error:
                 log.warning("map.node_down", node=node.name)
+                whys.append(str(error))
         if not count:
-            raise NodeDown("no node answers")
+            raise NodeDown("; ".join(whys) or "no node has a shard")
         return ShardMap(count, shards)

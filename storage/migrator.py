@@ -23,7 +23,7 @@ from memlane.storage import queries
 from memlane.storage.cluster import schema_name
 from memlane.storage.hashing import HASH_VERSION, propose_node
 from memlane.storage.models import Model, table_name
-from memlane.storage.nodes import Row, unhurried_connection
+from memlane.storage.nodes import Row, check_nodes, unhurried_connection
 
 log = structlog.get_logger(__name__)
 
@@ -85,10 +85,11 @@ def migrate(settings: Settings, model: Model | None = None, *, post: bool = Fals
         post: no process of an older version runs any more.
 
     Raises:
-        Misconfigured: the cluster has another shard count, or a node's pgvector is too old.
+        Misconfigured: the cluster has another shard count, a node's pgvector is too old, or its address unreadable.
         NodeDown: a node does not answer.
         Unavailable: a table was in use for too long; run again, it goes on where it was.
     """
+    check_nodes(settings)
     done = Migrated([], [], False)
     with _locked(settings, settings.control) as control:
         check_extension(control, settings.control)

@@ -5,21 +5,21 @@ only briefly, and after a failure calls are refused at once for a moment instead
 """
 
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
-from psycopg import Connection, OperationalError
+from psycopg import Connection, OperationalError, ProgrammingError
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types import TypeInfo
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from memlane.config.settings import Settings
 from memlane.errors import Misconfigured, NodeDown
-from memlane.storage.failures import translated
+from memlane.storage.failures import no_answer, reason_of, translated
 from memlane.storage.halfvec import register_vectors
 
 Row: TypeAlias = tuple[Any, ...]
@@ -62,6 +62,17 @@ class PatientConnection(Connection[Row]):
 
     patience_s: float = 5.0
     """How long each answer is waited for; this is while the pool sets a connection up."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", *, note: Callable[[str | None], None], **options: Any) -> Self:  # type: ignore[override]
+        """As psycopg's own; notes why there is no connection, which the pool keeps to itself."""
+        try:
+            made = super().connect(conninfo, **options)
+        except OperationalError as error:
+            note(reason_of(error))
+            raise
+        note(None)
+        return made
 
     def wait(self, gen: PQGen[T], interval: float = _INTERVAL_S, timeout: float | None = None) -> T:
         """As psycopg's own, but not for ever; what has timed out is of no more use."""
@@ -106,11 +117,12 @@ class Node:
         self._refused_until = 0.0
         self._impatient_until = 0.0
         self._suspect = False
+        self._why: str | None = None
         self._patience_s = settings.statement_timeout_s + _GRACE_S
         self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
             connection_class=PatientConnection,
-            kwargs=_connection_options(uri, settings, role),
+            kwargs={**_connection_options(name, uri, settings, role), "note": self._note_connection},
             min_size=0,
             max_size=pool_size,
             timeout=settings.pool_wait_s,
@@ -159,7 +171,7 @@ class Node:
         """
         begun = monotonic()
         if begun < (self._refused_until if patience_s is None else self._impatient_until):
-            raise NodeDown(f"node {self.name} does not answer")
+            raise no_answer(self.name, self._why)
         try:
             with translated(self.name):
                 connection = self._live_connection(patience_s)
@@ -172,6 +184,10 @@ class Node:
         except NodeDown:
             self._note_failure(patience_s, monotonic() - begun)
             raise
+
+    def _note_connection(self, why: str | None) -> None:
+        """A connection was made, or why not."""
+        self._why = why
 
     def _look(self, connection: PatientConnection) -> None:
         """After a failure ask something small first, so that a node that hangs costs seconds, not a whole patience."""
@@ -193,7 +209,10 @@ class Node:
     def _live_connection(self, patience_s: float | None) -> PatientConnection:
         """A connection that the server has not closed while it lay in the pool; costs no round trip."""
         while True:
-            connection = self._pool.getconn(patience_s)
+            try:
+                connection = self._pool.getconn(patience_s)
+            except PoolTimeout:
+                raise no_answer(self.name, self._why) from None
             if not _closed_by_server(connection):
                 return connection
             connection.close()
@@ -215,7 +234,33 @@ def _closed_by_server(connection: Connection[Row]) -> bool:
     return bool(poll.poll(0))
 
 
-def _connection_options(uri: str, settings: Settings, role: str) -> dict[str, Any]:
+def check_nodes(settings: Settings) -> None:
+    """See whether the addresses of the nodes can be read; asks none of them.
+
+    Raises:
+        Misconfigured: one cannot, or there is none.
+    """
+    _ = settings.control
+    for name, uri in settings.nodes.items():
+        parameters_of(name, uri.get_secret_value())
+
+
+def parameters_of(name: str, uri: str) -> Mapping[str, Any]:
+    """What a node's address says, as libpq reads it.
+
+    Raises:
+        Misconfigured: it cannot. libpq's own words would quote it.
+    """
+    try:
+        return conninfo_to_dict(uri)
+    except ProgrammingError:
+        raise Misconfigured(
+            f"the address of node {name} in MEMLANE_NODES cannot be read: postgresql://user:password@host/database, "
+            "where / ? # @ : % in a password are written as %2F %3F %23 %40 %3A %25"
+        ) from None
+
+
+def _connection_options(name: str, uri: str, settings: Settings, role: str) -> dict[str, Any]:
     timeout_ms = int(settings.statement_timeout_s * 1000)
     session = {
         "statement_timeout": timeout_ms,
@@ -236,7 +281,7 @@ def _connection_options(uri: str, settings: Settings, role: str) -> dict[str, An
         "application_name": f"memlane {role}",
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
     }
-    if "," in str(conninfo_to_dict(uri).get("host", "")):
+    if "," in str(parameters_of(name, uri).get("host", "")):
         options["target_session_attrs"] = "read-write"
     return options
 

@@ -1,6 +1,7 @@
 """The Celery app: the composition root, where queues, tasks, the lane and the schedule come together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import sleep
 from typing import Any
 
@@ -8,14 +9,12 @@ import structlog
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-from memlane.beat.analyze import analyze
-from memlane.beat.expire import expire
 from memlane.beat.schedule import schedule
 from memlane.config.celery import celery_config
 from memlane.config.settings import Settings
-from memlane.errors import MemlaneError
+from memlane.errors import MemlaneError, Misconfigured, Unavailable
 from memlane.tasks import producers
-from memlane.workers import drains
+from memlane.workers import drains, duties
 from memlane.workers.lifecycle import Lifecycle
 
 log = structlog.get_logger(__name__)
@@ -54,22 +53,35 @@ def make_worker_app(settings: Settings) -> Celery:
         app.task(_drain_task(life, name), name=name, shared=False)
     for name in producers.TASKS:
         app.task(_producers_task(life, name), name=name, base=ProducersTask, bind=True, shared=False)
-    for name, duty in _duties(life).items():
-        app.task(duty, name=name, shared=False)
+    app.task(_sweep_task(life), name="beat.sweep", shared=False)
+    for name in duties.duties(settings):
+        app.task(_duty_task(life, name), name=f"beat.{name}", shared=False)
     return app
 
 
-def _duties(life: Lifecycle) -> dict[str, Callable[[], None]]:
-    def run_sweep() -> None:
-        life.sweep()
+def _sweep_task(life: Lifecycle) -> Callable[[], None]:
+    def run() -> None:
+        with _refused("sweep"):
+            life.sweep()
 
-    def run_analyze() -> None:
-        analyze(life.process.lane, life.process.holder)
+    return run
 
-    def run_expire() -> None:
-        expire(life.process.lane, life.process.holder)
 
-    return {"beat.sweep": run_sweep, "beat.analyze": run_analyze, "beat.expire": run_expire}
+def _duty_task(life: Lifecycle, name: str) -> Callable[[], None]:
+    def run() -> None:
+        with _refused(name):
+            duties.run_once(life.process.lane, life.process.holder, name)
+
+    return run
+
+
+@contextmanager
+def _refused(duty: str) -> Iterator[None]:
+    """What a duty needs is down: it is due again soon, and a line says why it was not done."""
+    try:
+        yield
+    except (Unavailable, Misconfigured) as error:
+        log.warning("duty.refused", duty=duty, why=str(error))
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:

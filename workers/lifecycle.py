@@ -9,8 +9,10 @@ from celery import Celery, signals
 
 from memlane.beat.sweep import Sweep
 from memlane.config.logging import configure_logging
+from memlane.config.sentry import configure_sentry, configure_sentry_after_fork, flush_sentry
 from memlane.config.settings import Settings, WorkerClassName
 from memlane.errors import MemlaneError
+from memlane.storage.nodes import check_nodes
 from memlane.tasks.embedders import check_embedder
 from memlane.tasks.lane import Lane
 from memlane.workers.drains import Process
@@ -71,6 +73,7 @@ class Lifecycle:
 
     def begin(self, **_ignored: object) -> None:
         """A child begins: open its connections, load its model."""
+        configure_sentry_after_fork(self._settings)
         marks = make_marks(self._settings.marks_url, self._settings.mark_s)
         wakeups = Wakeups(self._app, marks)
         lane = Lane(self._settings, self._settings.worker_class.value, wakeups)
@@ -84,6 +87,7 @@ class Lifecycle:
         """A child ends: close its connections."""
         if self._process is not None:
             self._process.lane.close()
+        flush_sentry(self._settings)
 
     @property
     def _embeds(self) -> bool:
@@ -91,17 +95,19 @@ class Lifecycle:
 
     def _log(self, **_ignored: object) -> None:
         configure_logging(self._settings)
+        configure_sentry(self._settings)
 
     def _check(self, **_: object) -> None:
-        """Before any child begins: end with one clear line if the embedder cannot work.
+        """Before any child begins: end with one clear line if the settings or the embedder cannot work.
 
         Celery goes on after any other exception in a signal.
         """
-        if self._embeds:
-            try:
+        try:
+            check_nodes(self._settings)
+            if self._embeds:
                 check_embedder(self._settings)
-            except MemlaneError as error:
-                raise SystemExit(f"memlane: {error}") from None
+        except MemlaneError as error:
+            raise SystemExit(f"memlane: {error}") from None
 
     def _ready(self, **_: object) -> None:
         if self._settings.ready_file is not None:

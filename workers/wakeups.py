@@ -9,6 +9,7 @@ from threading import Condition, Thread
 import structlog
 from celery import Celery
 
+from memlane.storage.failures import reason_of
 from memlane.storage.jobs import Kind
 from memlane.workers.marks import Marks
 
@@ -52,7 +53,7 @@ class Wakeups:
         try:
             self._app.send_task(DRAIN_OF[kind], args=(shard,))
         except Exception as error:  # noqa: BLE001  # kombu raises what the transport's library raises
-            log.warning("wakeup.not_sent", kind=kind, shard=shard, why=type(error).__name__)
+            log.warning("wakeup.not_sent", kind=kind, shard=shard, why=reason_of(error) or type(error).__name__)
             return False
         return True
 

@@ -14,6 +14,7 @@ from threading import Event
 
 import pytest
 import redis
+from pydantic import SecretStr
 from pytest_celery import CeleryBrokerCluster, CeleryTestBroker, CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -203,10 +204,8 @@ def environment(settings: Settings) -> dict[str, str]:
     """Settings as a process of ours reads them."""
     given = settings.model_dump(exclude_unset=True)
     given["nodes"] = json.dumps({name: uri.get_secret_value() for name, uri in settings.nodes.items()})
-    for name in ("broker_url", "redis_url"):
-        if given.get(name) is not None:
-            given[name] = given[name].get_secret_value()
-    return {f"MEMLANE_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    read = {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in given.items()}
+    return {f"MEMLANE_{name.upper()}": str(value) for name, value in read.items() if value is not None}
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 holds=recall["holds"].text,
                 visible=recall["visible"].text,
                 alive=memories["alive"].text,
+                beyond="<",
+                order="DESC",
                 later=jobs["later"].text,
                 shard=shard.schema,
                 schema=shard.schema,

@@ -8,7 +8,6 @@ from time import monotonic, sleep
 
 import pytest
 
-from memlane.beat import analyze as analyze_duty
 from memlane.beat.schedule import schedule
 from memlane.beat.sweep import Sweep
 from memlane.config.celery import ROUTES, WORKER_CLASSES
@@ -18,6 +17,7 @@ from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind, Terms
 from memlane.storage.nodes import UNHURRIED
 from memlane.tasks.lane import Lane
+from memlane.workers import duties
 from tests.support import accepted, count_rows, drain_all, eventually, item, sql
 
 
@@ -160,7 +160,7 @@ def test_strays_wait_while_their_shard_is_down(lane: Lane, settings: Settings) -
 
 def test_a_duty_runs_once_per_slot(lane: Lane, settings: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: analyze_duty.analyze(lane, f"holder-{n}"), range(4)))
+        list(pool.map(lambda n: duties.run_once(lane, f"holder-{n}", "analyze"), range(4)))
     with sql(settings) as connection:
         rows = connection.execute("SELECT count(*), count(done_at) FROM control.ticks").fetchall()
     assert rows in ([(1, 1)], [(2, 2)])  # two when a slot ended just then

@@ -20,6 +20,7 @@ from memlane.tasks.lane import Lane
 from memlane.tasks.optimize import promote
 from memlane.tasks.remember import remember
 from memlane.tasks.update import update_memory
+from memlane.workers import duties
 from tests.support import accepted, count_rows, drain_all, item, ledger_of, recalled, remembered, sql
 
 TERMS = Terms("test", 30.0, 100)
@@ -160,8 +161,8 @@ def test_what_has_expired_is_removed_once_per_slot(lane: Lane) -> None:
     over = datetime.now(UTC) - timedelta(seconds=1)
     remembered(lane, item("gone", expires_at=over), item("stays"), item("gone too", "bob", expires_at=over))
     remembered(lane, item("of another", expires_at=over), tenant="rival")
-    expire(lane, "one")
-    expire(lane, "two")
+    duties.run_once(lane, "one", "expire")
+    duties.run_once(lane, "two", "expire")
     assert count_rows(lane.settings, lane.cluster, "memories") == 1
     assert count_rows(lane.settings, lane.cluster, "ids", "state = 'forgotten'") == 3
     assert count_rows(lane.settings, lane.cluster, "embedding_cache") == 1
@@ -181,7 +182,7 @@ def test_a_chain_that_is_removed_at_once_leaves_its_end(lane: Lane, shard: Shard
     (two,) = remembered(lane, item("two", supersedes=one.id, expires_at=over))
     (three,) = remembered(lane, item("three", supersedes=two.id, expires_at=over))
     (four,) = remembered(lane, item("four", supersedes=three.id))
-    expire(lane, "one")
+    expire(lane)
     memory = memories.by_id(shard, "acme", "ada", four.id)
     assert memory is not None
     assert memory.supersedes == one.id

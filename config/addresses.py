@@ -1,0 +1,51 @@
+"""Addresses of broker and Redis: what is wrong with one is said without showing it, since it has a password."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp")
+REDIS = ("redis", "rediss", "unix")
+
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_CHECKS = ("required", "optional", "none")
+
+
+def check_address(url: str, schemes: Sequence[str]) -> None:
+    """See whether the libraries will understand an address; several may be given with semicolons between them.
+
+    Raises:
+        ValueError: they will not; tells which part.
+    """
+    for part in url.split(";"):
+        if part.partition("://")[0] not in schemes:
+            raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+        try:
+            split = urlsplit(part)
+            _ = split.port
+        except ValueError:
+            raise ValueError(
+                "is not an address: / ? # [ ] @ : % in a password are written as %2F %3F %23 %5B %5D %40 %3A %25"
+            ) from None
+        _check_tls(split)
+
+
+def with_verification(url: str) -> str:
+    """A broker's address that has certificates verified unless it says otherwise: kombu does not by itself."""
+    return ";".join(_verified(part) for part in url.split(";"))
+
+
+def _check_tls(split: SplitResult) -> None:
+    given = parse_qs(split.query)
+    for name in _FILES:
+        if name in given and not Path(given[name][0]).is_file():
+            raise ValueError(f"{name} names a file that is not there")
+    if given.get("ssl_cert_reqs", ["none"])[0] not in _CHECKS:
+        raise ValueError(f"ssl_cert_reqs is one of {', '.join(_CHECKS)}")
+
+
+def _verified(part: str) -> str:
+    split = urlsplit(part)
+    if split.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(split.query):
+        return part
+    return f"{part}{'&' if split.query else '?'}ssl_cert_reqs=required"

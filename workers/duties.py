@@ -1,0 +1,41 @@
+"""Duties: what is done once per slot of time, whichever beat sent for it; Sentry is told where it really runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from memlane.beat.analyze import analyze
+from memlane.beat.expire import expire
+from memlane.config.celery import WORKER_CLASSES
+from memlane.config.sentry import checked_in
+from memlane.config.settings import Settings, WorkerClassName
+from memlane.storage import ticks
+from memlane.tasks.lane import Lane
+
+_LONGEST_S = WORKER_CLASSES[WorkerClassName.UPKEEP].time_limit_s
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something that is due regularly.
+
+    Attributes:
+        work: does it.
+        every_s: how long a slot is, in seconds.
+    """
+
+    work: Callable[[Lane], None]
+    every_s: int
+
+
+def duties(settings: Settings) -> Mapping[str, Duty]:
+    """All duties that have slots, by name; the sweep is idempotent and needs none."""
+    return {"analyze": Duty(analyze, settings.analyze_every_s), "expire": Duty(expire, settings.expire_every_s)}
+
+
+def run_once(lane: Lane, holder: str, name: str) -> None:
+    """Run a duty, unless somebody else does or did in this slot."""
+    duty = duties(lane.settings)[name]
+    with ticks.once_per_slot(lane.cluster.control, name, duty.every_s, holder) as mine:
+        if mine:
+            with checked_in(lane.settings, name, duty.every_s, _LONGEST_S):
+                duty.work(lane)
