@@ -143,6 +143,20 @@ class Settings(BaseSettings):
     poll_s: Seconds = 0.02
     """Shortest pause between two looks for those who wait for a receipt."""
 
+    # --- Flower -----------------------------------------------------------------------------
+    flower_host: str = "127.0.0.1"
+    """Address that Flower listens on; any but loopback needs a password."""
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+    """Port that Flower listens on; 0 for any that is free."""
+    flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "memlane"
+    """The name to log in to Flower with."""
+    flower_password: SecretStr = SecretStr("")
+    """The password to log in to Flower with; without one, everybody on the machine may look."""
+    flower_db: Path = Field(default_factory=lambda: user_cache_path("memlane") / "flower" / "state")
+    """File in which Flower keeps what it has seen; a pickle, so that only Flower may be able to write it."""
+    flower_control: bool = False
+    """Whether Flower may also act: shut workers down, revoke tasks, send some."""
+
     # --- the process ------------------------------------------------------------------------
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""

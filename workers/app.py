@@ -54,7 +54,8 @@ def make_worker_app(settings: Settings) -> Celery:
     for name in producers.TASKS:
         app.task(_producers_task(life, name), name=name, base=ProducersTask, bind=True, shared=False)
     for name, duty in _duties(life).items():
-        app.task(duty, name=name, shared=False)
+        # A sweep every few seconds would push the drains out of what Flower remembers.
+        app.task(duty, name=name, shared=False, send_events=name != "beat.sweep")
     return app
 
 
@@ -69,8 +70,8 @@ def _duties(life: Lifecycle) -> dict[str, Callable[[], None]]:
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:
-    def run(shard: int) -> None:
-        drains.drain(life.process, name, shard)
+    def run(shard: int) -> str:
+        return str(drains.drain(life.process, name, shard))  # what Flower shows as the result
 
     return run
 

@@ -30,6 +30,9 @@ Shards = Annotated[int | None, typer.Option(min=1, max=256, help="Logical shards
 Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Processes that finish jobs.")]
 Embedder = Annotated[str | None, typer.Option(help="minilm (offline, the default), openai or hash (tests).")]
 Port = Annotated[int, typer.Option(min=0, max=65535, envvar="MEMLANE_PORT", help="Of the gateway; 0 for any.")]
+FlowerPort = Annotated[
+    int, typer.Option(min=0, max=65535, envvar="MEMLANE_FLOWER_PORT", help="Of Flower; 0, the default, for any.")
+]
 
 _DEMO_QUESTIONS = 4
 
@@ -41,11 +44,12 @@ def up(
     workers: Workers = None,
     embedder: Embedder = None,
     port: Port = 8777,
+    flower_port: FlowerPort = 0,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show the logs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start the whole system on this machine: Postgres, Redis, workers, beats and the gateway.
+    """Start the whole system on this machine: Postgres, Redis, workers, beats, the gateway and Flower.
 
     Example: memlane up --detach
     """
@@ -53,10 +57,10 @@ def up(
     folder = _folder(data)
     asked: dict[str, int | str | None] = {"nodes": nodes, "shards": shards, "workers": workers, "embedder": embedder}
     if detach:
-        _up_detached(out, folder, asked, port)
+        _up_detached(out, folder, asked, ["--port", str(port), "--flower-port", str(flower_port)])
         return
     run = _server()
-    with run.running(folder, asked, port, _reporter(out)) as (_, supervisor):
+    with run.running(folder, asked, run.Ports(port, flower_port), _reporter(out)) as (_, supervisor):
         _show(out, folder)
         out.line("Ctrl-C stops everything.")
         view = None if quiet or as_json else run.LogView(folder.logs)
@@ -66,8 +70,8 @@ def up(
     out.line("stopped")
 
 
-def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], port: int) -> None:
-    arguments = ["--data", str(folder.path), "--port", str(port)]
+def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], ports: list[str]) -> None:
+    arguments = ["--data", str(folder.path), *ports]
     arguments += [part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))]
     _server().start_detached(folder, arguments)
     _show(out, folder)
@@ -101,6 +105,7 @@ def demo(
     data: Data = None,
     embedder: Embedder = None,
     port: Port = 8777,
+    flower_port: FlowerPort = 0,
 ) -> None:
     """Start the stack, take in a conversation, and recall from it.
 
@@ -119,7 +124,10 @@ def demo(
             raise Misconfigured(f"the stack in {folder.path} is just starting or stopping: try again in a moment")
         _converse(out, state.url, folder, conversation)
         return
-    with run.running(folder, {"embedder": embedder}, port, _reporter(out)) as (stack, supervisor):
+    with run.running(folder, {"embedder": embedder}, run.Ports(port, flower_port), _reporter(out)) as (
+        stack,
+        supervisor,
+    ):
         _converse(out, stack.url, folder, conversation)
         if out.terminal:
             out.line("The stack stays up; Ctrl-C stops everything.")
@@ -167,7 +175,8 @@ def _show(out: Output, folder: "Folder") -> None:
     """Where everything is."""
     found = _environment(folder)
     url = found["MEMLANE_URL"]
-    lines = [f"gateway   {url}", f"API docs  {url}/docs", f"data      {folder.path}", ""]
+    lines = [f"gateway   {url}", f"API docs  {url}/docs", f"Flower    {found['MEMLANE_FLOWER_URL']}"]
+    lines += [f"data      {folder.path}", ""]
     lines += [f"export {name}={found[name]}" for name in ("MEMLANE_URL", "MEMLANE_API_KEY")]
     value = {name.removeprefix("MEMLANE_").lower(): value for name, value in found.items()}
     out.result({**value, "docs": f"{url}/docs", "data": str(folder.path)}, "\n".join(lines))
@@ -180,6 +189,7 @@ def _environment(folder: "Folder") -> dict[str, str]:
         Misconfigured: none runs there.
     """
     from memlane.embedded.redis import uri
+    from memlane.embedded.stack import FLOWER_USER
 
     state, secrets = folder.running(), folder.secrets()
     if state is None:
@@ -189,6 +199,9 @@ def _environment(folder: "Folder") -> dict[str, str]:
         "MEMLANE_API_KEY": secrets.tenant_key,
         "MEMLANE_ADMIN_KEY": secrets.admin_key,
         "MEMLANE_BROKER_URL": uri(state.redis, secrets.redis),
+        "MEMLANE_FLOWER_URL": state.flower,
+        "MEMLANE_FLOWER_USER": FLOWER_USER,
+        "MEMLANE_FLOWER_PASSWORD": secrets.flower,
     }
 
 
