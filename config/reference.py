@@ -4,14 +4,16 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 
+from platformdirs import user_cache_path
 from pydantic import SecretStr
 
 from memlane.config.settings import Settings
 
 _HEAD = """# Settings
 
-What the server's processes read from the environment. Made from `config/settings.py` by `python -m
-memlane.config.reference`. The clients and the command line read three more: `MEMLANE_URL` and `MEMLANE_API_KEY` name a
+What the server's processes read from the environment, or from files named like the variables in small letters in
+`MEMLANE_SECRETS_DIR`, such as `/run/secrets/memlane_nodes`; the environment wins. Made from `config/settings.py` by
+`python -m memlane.config.reference`. The clients and the command line read three more: `MEMLANE_URL` and `MEMLANE_API_KEY` name a
 server, `MEMLANE_DATA` the data directory of a stack on this machine.
 
 | variable | meaning | default |
@@ -33,7 +35,7 @@ def settings_page() -> str:
 def _default(value: object) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if isinstance(value, Path):
+    if isinstance(value, Path) and value.is_relative_to(user_cache_path("memlane")):
         return "in the user's cache"
     if value is None or value in ({}, "none"):
         return ""

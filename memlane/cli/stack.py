@@ -19,6 +19,7 @@ from memlane.errors import Misconfigured
 from memlane.files import read_questions
 
 if TYPE_CHECKING:
+    from memlane.config.settings import Settings
     from memlane.embedded.folder import Folder
 
 Data = Annotated[
@@ -148,7 +149,12 @@ def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> No
     _show(out, folder)
 
 
-def migrate(as_json: Json = False) -> None:
+AdminKeyFile = Annotated[
+    Path | None, typer.Option(help="A file with an admin key, which is made good if there is none yet.")
+]
+
+
+def migrate(admin_key_file: AdminKeyFile = None, as_json: Json = False) -> None:
     """Bring the schemas of the nodes in MEMLANE_NODES up to this version; a new cluster is created.
 
     The embedded stack does this by itself. Running it twice, or from two machines at once, does no harm.
@@ -164,11 +170,34 @@ def migrate(as_json: Json = False) -> None:
     settings = load_settings()
     done = run(settings, model_of(settings))
     text: list[Any] = [*done.applied, "up to date"]
+    if admin_key_file is not None and _first_admin_key(settings, admin_key_file):
+        text.append(f"the key in {admin_key_file} is the admin's")
     if done.lacking:
         text.append(
             "memories may lack vectors of the current model: `memlane embed --everybody` asks for the missing ones"
         )
     out.result(done, text)
+
+
+def _first_admin_key(settings: "Settings", file: Path) -> bool:
+    """Make the key in a file the admin's, unless there is an admin key already; whether it was made so.
+
+    Raises:
+        Misconfigured: the file cannot be read.
+    """
+    from memlane.storage import tenants
+    from memlane.tasks.lane import Lane
+
+    try:
+        key = file.read_text().strip()
+    except OSError as error:
+        raise Misconfigured(f"{file} cannot be read: {error.strerror}") from None
+    lane = Lane(settings, "migrate")
+    lane.open()
+    try:
+        return tenants.create_first_admin_key(lane.cluster.control, key)
+    finally:
+        lane.close()
 
 
 def _show(out: Output, folder: "Folder") -> None:
