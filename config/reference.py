@@ -13,8 +13,8 @@ _HEAD = """# Settings
 
 What the server's processes read from the environment, or from files named like the variables in small letters in
 `MEMLANE_SECRETS_DIR`, such as `/run/secrets/memlane_nodes`; the environment wins. Made from `config/settings.py` by
-`python -m memlane.config.reference`. The clients and the command line read three more: `MEMLANE_URL` and `MEMLANE_API_KEY` name a
-server, `MEMLANE_DATA` the data directory of a stack on this machine.
+`python -m memlane.config.reference`. The clients and the command line read three more: `MEMLANE_URL` and
+`MEMLANE_API_KEY` name a server, `MEMLANE_DATA` the data directory of a stack on this machine.
 
 | variable | meaning | default |
 |---|---|---|
