@@ -107,6 +107,11 @@ class Service:
         return "build" in self.raw
 
     @property
+    def asked_for(self) -> bool:
+        """Whether it is run only when somebody asks for it."""
+        return "profiles" in self.raw
+
+    @property
     def stop_grace_s(self) -> int:
         """How long it may take to stop."""
         return seconds(self.raw["stop_grace_period"])
@@ -125,8 +130,8 @@ class Compose:
 
     @property
     def ours(self) -> list[Service]:
-        """Those that run our image."""
-        return [service for service in self.services.values() if service.ours]
+        """Those that run our image all the time, or at each start."""
+        return [service for service in self.services.values() if service.ours and not service.asked_for]
 
     def in_order(self) -> list[Service]:
         """The services, each after those that it depends on."""

@@ -30,7 +30,9 @@ OTHERS = {"SENTRY_DSN"}
 ours = pytest.mark.parametrize("service", COMPOSE.ours, ids=lambda service: service.name)
 everyone = pytest.mark.parametrize("service", COMPOSE.services.values(), ids=lambda service: service.name)
 begun = pytest.mark.parametrize(
-    "service", [s for s in COMPOSE.services.values() if s.name != "migrate"], ids=lambda service: service.name
+    "service",
+    [s for s in COMPOSE.services.values() if s.name != "migrate" and not s.asked_for],
+    ids=lambda service: service.name,
 )
 
 
@@ -94,6 +96,15 @@ def test_commands_exist(service: Service) -> None:
         assert {part for part in rest if part.startswith("--")} <= known
 
 
+def test_the_command_line_reaches_the_operators_door() -> None:
+    cli, admin = COMPOSE.services["cli"], COMPOSE.services["admin"]
+    assert cli.environment == {"MEMLANE_URL": f"http://admin:{admin.environment['MEMLANE_PORT']}"}
+    assert set(cli.raw["networks"]) <= set(admin.raw["networks"])
+    assert cli.command[0] in typer.main.get_command(memlane_app).commands  # type: ignore[attr-defined]
+    assert "/run/secrets/admin_key" in cli.raw["entrypoint"][2]
+    assert set(cli.secrets) == {"admin_key"}
+
+
 def test_workers_of_each_class_consume_its_queues() -> None:
     consumed = []
     for service in COMPOSE.ours:
@@ -151,8 +162,9 @@ def test_everyone_has_bounds(service: Service) -> None:
     assert service.raw["mem_limit"]
     assert service.raw["cpus"] > 0
     assert service.stop_grace_s >= 10
-    assert service.raw["restart"] in ("unless-stopped", "on-failure:3")
-    assert ("outside" in service.raw["networks"]) == service.ours
+    expected = {"migrate": "on-failure:3", "cli": "no"}
+    assert service.raw["restart"] == expected.get(service.name, "unless-stopped")
+    assert ("outside" in service.raw["networks"]) == (service.ours and not service.asked_for)
     if service.ours:
         assert service.raw["read_only"]
         assert service.raw["cap_drop"] == ["ALL"]
