@@ -160,6 +160,7 @@ def test_the_operators_doors_are_open_on_this_machine_only() -> None:
 @everyone
 def test_everyone_has_bounds(service: Service) -> None:
     assert service.raw["mem_limit"]
+    assert service.raw["logging"] == {"driver": "local"}
     assert service.raw["cpus"] > 0
     assert service.stop_grace_s >= 10
     expected = {"migrate": "on-failure:3", "cli": "no"}
