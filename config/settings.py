@@ -231,10 +231,10 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _secrets_dir() -> Path | None:
-    """Where secrets are; None if nobody has named a directory and the usual one is not there."""
+    """Where secrets are; None if nobody has named a directory and the usual one is not there, or not for us."""
     named = os.environ.get("MEMLANE_SECRETS_DIR")
     if named is None:
-        return SECRETS_DIR if SECRETS_DIR.is_dir() else None
+        return SECRETS_DIR if os.access(SECRETS_DIR, os.R_OK | os.X_OK) else None
     if not Path(named).is_dir():
         raise Misconfigured(f"MEMLANE_SECRETS_DIR: {named} is no directory")
     return Path(named)
