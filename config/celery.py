@@ -103,7 +103,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_max_memory_per_child": 1_000_000,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_send_task_events": False,
+        # Three small messages for each drain, which is hundreds of memories: what Flower shows. Nobody keeps them.
+        "worker_send_task_events": True,
         "timezone": "UTC",
         "beat_max_loop_interval": 1,
         "beat_scheduler": "celery.beat:Scheduler",

@@ -23,6 +23,7 @@ _QUIET = (
     "httpcore",
     "httpx",
     "openai",
+    "tornado.access",
     "uvicorn.access",
 )
 """Loggers whose everyday lines say nothing that ours do not."""

@@ -1,5 +1,10 @@
-"""The one Settings object: fields with meaning, unit and default. Only here the server reads its environment."""
+"""The one Settings object: fields with meaning, unit and default. Only here the server reads its environment.
 
+A setting comes from the caller, else from the environment, else from a file in the directory of secrets that is named
+like its variable.
+"""
+
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -44,8 +49,12 @@ class WorkerClassName(StrEnum):
     SWEEP = "sweep"
 
 
+SECRETS_DIR = Path("/run/secrets")
+"""Where container engines put secrets."""
+
+
 class Settings(BaseSettings):
-    """Everything that can be set, from the environment as MEMLANE_<FIELD> or from the caller."""
+    """Everything that can be set: by the caller, as MEMLANE_<FIELD>, or by a file of that name among the secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix="MEMLANE_", extra="ignore", frozen=True, use_attribute_docstrings=True, populate_by_name=True
@@ -53,6 +62,9 @@ class Settings(BaseSettings):
 
     profile: Profile = Profile.DEVELOPMENT
     """What the deployment is for: development, production or test."""
+
+    secrets_dir: Path = SECRETS_DIR
+    """Directory whose files are settings as well, named like the variables in small letters; the environment wins."""
 
     # --- where things are -------------------------------------------------------------------
     nodes: dict[str, SecretStr] = Field(default_factory=dict)
@@ -154,6 +166,20 @@ class Settings(BaseSettings):
     sentry_environment: str | None = None
     """Sentry's name for this deployment; the profile's unless set."""
 
+    # --- Flower -----------------------------------------------------------------------------
+    flower_host: str = "127.0.0.1"
+    """Address that Flower listens on; any but loopback needs a password."""
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+    """Port that Flower listens on; 0 for any that is free."""
+    flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "memlane"
+    """The name to log in to Flower with."""
+    flower_password: SecretStr = SecretStr("")
+    """The password to log in to Flower with; without one, everybody on the machine may look."""
+    flower_db: Path = Field(default_factory=lambda: user_cache_path("memlane") / "flower" / "state")
+    """File in which Flower keeps what it has seen; a pickle, so that only Flower may be able to write it."""
+    flower_control: bool = False
+    """Whether Flower may also act: shut workers down, revoke tasks, send some."""
+
     # --- the process ------------------------------------------------------------------------
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
@@ -190,7 +216,8 @@ class Settings(BaseSettings):
     def _fit_for_production(self) -> None:
         missing = {"nodes", "broker_url"} - self.model_fields_set
         if missing:
-            raise ValueError(f"profile production needs {', '.join(sorted(missing))}")
+            named = ", ".join(_variable((name,)) for name in sorted(missing))
+            raise ValueError(f"profile production needs {named}, as a variable or as a file in secrets_dir")
         if self.embedder is EmbedderName.HASH:
             raise ValueError("the hash embedder is for tests, not for profile production")
 
@@ -217,13 +244,25 @@ def load_settings(**overrides: object) -> Settings:
         Misconfigured: names each wrong setting, never its value.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+        return Settings(_secrets_dir=_secrets_dir(), **overrides)  # type: ignore[arg-type]  # pydantic checks them
+    except OSError as error:
+        raise Misconfigured(f"settings: {error.filename} cannot be read: {error.strerror}") from None
     except SettingsError as error:
         raise Misconfigured(f"settings: {_unparsable(error)} is not JSON") from None
     except ValidationError as error:
         wrong = error.errors(include_input=False, include_url=False)
         lines = [f"{_variable(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in wrong]
         raise Misconfigured("settings: " + "; ".join(lines)) from None
+
+
+def _secrets_dir() -> Path | None:
+    """Where secrets are; None if nobody has named a directory and the usual one is not there, or not for us."""
+    named = os.environ.get("MEMLANE_SECRETS_DIR")
+    if named is None:
+        return SECRETS_DIR if os.access(SECRETS_DIR, os.R_OK | os.X_OK) else None
+    if not Path(named).is_dir():
+        raise Misconfigured(f"MEMLANE_SECRETS_DIR: {named} is no directory")
+    return Path(named)
 
 
 def _unparsable(error: SettingsError) -> str:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,6 +54,21 @@ class Secrets:
     redis: str
     tenant_key: str
     admin_key: str
+    flower: str
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+_MAKERS: Mapping[str, Callable[[], str]] = {
+    "postgres": _password,
+    "redis": _password,
+    "tenant_key": new_key,
+    "admin_key": new_key,
+    "flower": _password,
+}
+"""How each secret is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,8 @@ class StackState:
     url: str
     nodes: dict[str, str]
     redis: str
+    flower: str = ""
+    """Flower's URL; none in the state of an older version."""
     processes: list[ProcessState] = field(default_factory=list)
 
 
@@ -143,15 +160,11 @@ class Folder:
         self._write("shape.json", asdict(shape))
 
     def secrets(self) -> Secrets:
-        """The stack's secrets; made on first use."""
-        found = self._read("secrets.json")
-        if not found:
-            found = {
-                "postgres": secrets.token_urlsafe(24),
-                "redis": secrets.token_urlsafe(24),
-                "tenant_key": new_key(),
-                "admin_key": new_key(),
-            }
+        """The stack's secrets; made on first use, and those that an older version did not know as well."""
+        found = self._read("secrets.json") or {}
+        missing = [name for name in _MAKERS if name not in found]
+        if missing:
+            found |= {name: _MAKERS[name]() for name in missing}
             self._write("secrets.json", found)
         return Secrets(**found)
 

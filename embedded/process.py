@@ -24,6 +24,7 @@ class Command:
         env: added to the environment.
         user: the user to run as, if it is not ours.
         end_signal: what asks it to end in good order.
+        needed: whether a stack without it is no stack.
         orphan_signal: what the kernel sends it when its parent is gone, even by SIGKILL (Linux only).
     """
 
@@ -32,6 +33,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str | None = None
     end_signal: signal.Signals = signal.SIGTERM
+    needed: bool = True
     orphan_signal: signal.Signals = signal.SIGKILL
 
 

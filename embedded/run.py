@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -23,6 +23,14 @@ __all__ = ["LogView", "running", "servers", "start_detached", "stop_detached"]
 
 _DETACHED_S = 120.0
 """How long a detached stack may take to be ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports that people use; 0 for any that is free."""
+
+    gateway: int = 0
+    flower: int = 0
 
 
 def default_workers() -> int:
@@ -51,27 +59,28 @@ def shape_for(folder: Folder, asked: dict[str, int | str | None]) -> Shape:
 
 @contextmanager
 def running(
-    folder: Folder, asked: dict[str, int | str | None], port: int, report: Report
+    folder: Folder, asked: dict[str, int | str | None], ports: Ports, report: Report
 ) -> Iterator[tuple[Stack, Supervisor]]:
     """A stack that is ready, for the time of the block; everything is stopped after it.
 
     Args:
         folder: its data directory.
         asked: nodes, shards, workers and embedder, each None for what it was or the default.
-        port: of the gateway; 0 for any that is free.
+        ports: of the gateway and of Flower.
         report: told what is being done.
 
     Raises:
-        Misconfigured: somebody uses the directory or the port, or something did not start.
+        Misconfigured: somebody uses the directory or a port, or something did not start.
     """
     folder.prepare()
     with folder.locked():
         folder.drop_state()  # of one that was killed
         shape = shape_for(folder, asked)
-        if port and in_use(port):
-            raise Misconfigured(f"port {port} is in use: choose another with --port, or 0 for any that is free")
+        for option, port in (("--port", ports.gateway), ("--flower-port", ports.flower)):
+            if port and in_use(port):
+                raise Misconfigured(f"port {port} is in use: choose another with {option}, or 0 for any that is free")
         check_embedder(load_settings(embedder=shape.embedder))
-        stack = plan(folder, shape, port)
+        stack = plan(folder, shape, ports.gateway, ports.flower)
         supervisor = Supervisor(stack, report)
         supervisor.handle_signals()
         try:
@@ -94,7 +103,7 @@ def servers(folder: Folder, shape: Shape, report: Report) -> Iterator[Settings]:
     with folder.locked():
         if folder.shape() is not None or any(folder.path.glob("node-*")):
             raise Misconfigured(f"{folder.path} has a stack already: choose another --data")
-        stack = plan(folder, shape, 0)
+        stack = plan(folder, shape, 0, 0)
         supervisor = Supervisor(stack, report)
         try:
             supervisor.start_nodes()

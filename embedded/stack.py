@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memlane.config.celery import WORKER_CLASSES, WorkerClass
 from memlane.config.settings import Settings, WorkerClassName, load_settings
@@ -19,6 +19,9 @@ TENANT = "default"
 
 BEATS = 2
 
+FLOWER_USER = "memlane"
+"""The name to log in to Flower with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -30,11 +33,17 @@ class Stack:
     nodes: tuple[Postgres, ...]
     redis: Redis
     port: int
+    flower_port: int
 
     @property
     def url(self) -> str:
         """Where the gateway listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def flower_url(self) -> str:
+        """Where Flower listens."""
+        return f"http://127.0.0.1:{self.flower_port}"
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -63,7 +72,7 @@ class Stack:
         """Our own processes, in the order in which they are started."""
         found = [self._worker(worker_class) for worker_class in WORKER_CLASSES.values()]
         found += [self._process(f"beat-{n}", ["celery", "-A", _APP, "--quiet", "beat"]) for n in range(1, BEATS + 1)]
-        return [*found, self._process("gateway", ["memlane.gateway"])]
+        return [*found, self._process("gateway", ["memlane.gateway"]), self._flower()]
 
     def _worker(self, worker_class: WorkerClass) -> Command:
         name = f"worker-{worker_class.name}"
@@ -71,9 +80,18 @@ class Stack:
         arguments = [
             *("celery", "-A", _APP, "--quiet", "worker", "--pool", "prefork", "--hostname", f"{worker_class.name}@%h"),
             *("--queues", ",".join(worker_class.queues), "--concurrency", str(processes)),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *("--without-gossip", "--without-mingle"),  # the heartbeat stays: by it Flower knows who is there
         ]
         return self._process(name, arguments, {"MEMLANE_WORKER_CLASS": worker_class.name.value, **_AS_ROOT})
+
+    def _flower(self) -> Command:
+        told = {
+            "MEMLANE_FLOWER_PORT": str(self.flower_port),
+            "MEMLANE_FLOWER_USER": FLOWER_USER,
+            "MEMLANE_FLOWER_PASSWORD": self.secrets.flower,
+            "MEMLANE_FLOWER_DB": str(self.folder.path / "flower" / "state"),
+        }
+        return replace(self._process("flower", ["memlane.workers.flower"], told), needed=False)
 
     def _process(self, name: str, arguments: list[str], more: Mapping[str, str] | None = None) -> Command:
         ready = {"MEMLANE_READY_FILE": str(self.folder.run / f"{name}.ready")}
@@ -86,12 +104,12 @@ _AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
 """Celery warns root of messages that carry code; ours are JSON."""
 
 
-def plan(folder: Folder, shape: Shape, port: int) -> Stack:
-    """A stack in a folder, on ports that are free now."""
+def plan(folder: Folder, shape: Shape, port: int, flower_port: int) -> Stack:
+    """A stack in a folder, on the ports given, or on ports that are free now where 0 is given."""
     secrets = folder.secrets()
     nodes = tuple(
         Postgres(f"node-{number}", folder.path / f"node-{number}", free_port(), secrets.postgres)
         for number in range(1, shape.nodes + 1)
     )
     redis = Redis(folder.path / "redis", free_port(), secrets.redis)
-    return Stack(folder, shape, secrets, nodes, redis, port or free_port())
+    return Stack(folder, shape, secrets, nodes, redis, port or free_port(), flower_port or free_port())

@@ -34,6 +34,9 @@ Report = Callable[[str], None]
 _READY_S = 60.0
 """How long a process of ours may take to be ready."""
 
+_PATIENCE_S = 5.0
+"""How much longer a process is waited for without which the stack works."""
+
 _STOP_S = 30.0
 """How long a process may take to end in good order."""
 
@@ -96,10 +99,11 @@ class Supervisor:
         self._with_last_words("redis", stack.redis.wait)
         self._report("schema")
         self._set_up()
-        self._report("workers, beats and gateway")
+        self._report("workers, beats, gateway and Flower")
         for command in stack.processes():
             self._spawn(command)
-        self._wait_ready(command.name for command in stack.processes())
+        self._wait_ready(command.name for command in stack.processes() if command.needed)
+        self._wait_a_little(command.name for command in stack.processes() if not command.needed)
         self._ready = True
         self._tell()
 
@@ -138,7 +142,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop everything: first what takes work in, then what does it, then the servers."""
         groups = [
-            [c for c in self._children.values() if c.command.name == "gateway" or c.command.name.startswith("beat")],
+            [c for c in self._children.values() if c.command.name.startswith(("gateway", "beat", "flower"))],
             [c for c in self._children.values() if c.command.name.startswith("worker")],
             [c for c in self._children.values() if c.command.name == "redis"],
             [c for c in self._children.values() if c.command.name.startswith("node")],
@@ -217,6 +221,18 @@ class Supervisor:
                     raise Misconfigured(f"{name} did not get ready; the end of {child.log}:\n{child.last_words()}")
             sleep(0.05)
 
+    def _wait_a_little(self, names: Iterable[str]) -> None:
+        """Wait for what the stack can do without; if that does not come, go on, and start it again all the same."""
+        deadline = monotonic() + _PATIENCE_S
+        for name in names:
+            while not (ready := _ready_file(self._stack, name).exists()) and monotonic() < deadline:
+                if self._stop.is_set():
+                    return
+                self.look()
+                sleep(0.05)
+            if not ready:
+                self._report(f"{name} is not ready; see {self._children[name].log}")
+
     def _with_last_words(self, name: str, wait: Callable[[subprocess.Popen[bytes]], None]) -> None:
         child = self._children[name]
         try:
@@ -243,6 +259,7 @@ class Supervisor:
                 url=stack.url,
                 nodes={node.name: f"127.0.0.1:{node.port}" for node in stack.nodes},
                 redis=f"127.0.0.1:{stack.redis.port}",
+                flower=stack.flower_url,
                 processes=[
                     ProcessState(child.command.name, child.process.pid, child.up, child.restarts)
                     for child in self._children.values()

@@ -98,6 +98,7 @@ class Done:
         promoted: agents that got an index.
         fenced: the lease was lost, so nothing was done.
         refused: some were put off, because the provider or somebody else said so.
+        failed: jobs that went wrong themselves, and are tried again in smaller claims.
     """
 
     stored: int = 0
@@ -107,11 +108,19 @@ class Done:
     promoted: int = 0
     fenced: bool = False
     refused: bool = False
+    failed: int = 0
+
+    def __add__(self, other: "Done") -> "Done":
+        """What two claims came to."""
+        return Done(**{f.name: _both(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
 
     def __str__(self) -> str:
-        return (
-            ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name)) or "nothing"
-        )
+        found = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
+        return ", ".join(name if value is True else f"{name} {value}" for name, value in found.items()) or "nothing"
+
+
+def _both(one: Any, other: Any) -> Any:
+    return one or other if isinstance(one, bool) else one + other
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,12 @@ def create_key(control: Node, tenant: str | None, label: str = "", key: str | No
     return key
 
 
+def create_first_admin_key(control: Node, key: str) -> bool:
+    """Add a key for the admin; False if there is an admin key already, be it a revoked one."""
+    params = {"prefix": prefix_of(key), "key_hash": _hash(key), "label": "the first"}
+    return bool(control.run(_SQL["create_first_admin_key"].render(), params))
+
+
 def keys(control: Node, tenant: str | None = None) -> list[KeyStatus]:
     """All keys, or a tenant's, oldest first."""
     return [KeyStatus(*row) for row in control.run(_SQL["keys"].render(), {"tenant": tenant})]

@@ -53,7 +53,8 @@ def make_worker_app(settings: Settings) -> Celery:
         app.task(_drain_task(life, name), name=name, shared=False)
     for name in producers.TASKS:
         app.task(_producers_task(life, name), name=name, base=ProducersTask, bind=True, shared=False)
-    app.task(_sweep_task(life), name="beat.sweep", shared=False)
+    # A sweep every few seconds would push the drains out of what Flower remembers.
+    app.task(_sweep_task(life), name="beat.sweep", shared=False, send_events=False)
     for name in duties.duties(settings):
         app.task(_duty_task(life, name), name=f"beat.{name}", shared=False)
     return app
@@ -85,8 +86,8 @@ def _refused(duty: str) -> Iterator[None]:
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:
-    def run(shard: int) -> None:
-        drains.drain(life.process, name, shard)
+    def run(shard: int) -> str:
+        return str(drains.drain(life.process, name, shard))  # what Flower shows as the result
 
     return run
 

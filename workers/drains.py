@@ -65,24 +65,44 @@ class Process:
     """The tenant after which the next claim of a kind on a shard begins, so that slices go round as well."""
 
 
-def drain(process: Process, task: str, shard: int) -> None:
-    """Finish a shard's jobs until there are none or the slice ends; then make room for other shards."""
+@dataclass(slots=True)
+class Tally:
+    """What the claims of one drain came to so far."""
+
+    done: Done = field(default_factory=Done)
+
+    def add(self, done: Done) -> None:
+        """One more claim."""
+        self.done += done
+
+
+def drain(process: Process, task: str, shard: int) -> Done:
+    """Finish a shard's jobs until there are none or the slice ends; then make room for other shards.
+
+    Returns:
+        What its claims came to, all in all.
+    """
     process.marks.clear(task, shard)
+    tally = Tally()
     slice_s = process.lane.settings.slice_s / len(KINDS_OF[task])
     for kind in KINDS_OF[task]:
         try:
-            more = process.lane.cluster.on(shard, partial(_drain_kind, process, kind, monotonic() + slice_s))
+            more = process.lane.cluster.on(shard, partial(_drain_kind, process, kind, monotonic() + slice_s, tally))
         except (Unavailable, Misconfigured) as error:
             log.warning("drain.refused", kind=kind, shard=shard, why=str(error))
-            return
+            tally.add(Done(refused=True))
+            break
         if more:
             process.lane.wake(kind, shard)
+    return tally.done
 
 
-def _drain_kind(process: Process, kind: Kind, until: float, shard: Shard) -> bool:
+def _drain_kind(process: Process, kind: Kind, until: float, tally: Tally, shard: Shard) -> bool:
     """Finish jobs of one kind; whether there may be more that can be done now."""
     for claim in _claims(process, shard, kind):
-        if not work_off(process, shard, claim):
+        done = work_off(process, shard, claim)
+        tally.add(done)
+        if done.refused:
             return False
         if process.stopping() or monotonic() > until:
             return True
@@ -110,8 +130,8 @@ def _next(process: Process, shard: Shard, kind: Kind, terms: Terms) -> Claim | N
     return claim
 
 
-def work_off(process: Process, shard: Shard, claim: Claim) -> bool:
-    """Do the work of one claim under its lease; False if the next claim would be refused as well.
+def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
+    """Do the work of one claim under its lease; what it came to: if that is refused, the next claim would be as well.
 
     Raises:
         Unavailable, Misconfigured: something that the jobs need is down; they were given back.
@@ -129,7 +149,7 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> bool:
         bound.exception("drain.failed")
         jobs.fail(shard, claim.token, f"{type(error).__name__} in {claim.kind}")
         jobs.expire(shard, settings.claim_size, settings.deaths_alone)
-        return True
+        return Done(failed=len(claim.jobs))
     except BaseException:
         jobs.release_quietly(shard, claim.token)
         raise
@@ -138,4 +158,4 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> bool:
         jobs.not_dead(shard, claim)
     else:
         bound.info("drain.finished", outcome=str(outcome), ms=round((monotonic() - begun) * 1000))
-    return not outcome.refused
+    return outcome

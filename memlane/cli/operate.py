@@ -16,13 +16,18 @@ keys = typer.Typer(no_args_is_help=True, help="API keys: each belongs to one ten
 
 @connected
 def status(session: Session) -> None:
-    """The state of the whole: nodes, shards, jobs, strays, duties, broker.
+    """The state of the whole: nodes, shards, jobs, strays, duties, broker; and where Flower is.
 
     Example: memlane status --json
     """
     found = session.admin().status()
     session.out.result(
-        found, [f"memlane {found.version} at {session.url}, model {found.model}", *_status_tables(found)]
+        found,
+        [
+            f"memlane {found.version} at {session.url}, model {found.model}",
+            *([f"Flower at {session.flower}"] if session.flower else []),
+            *_status_tables(found),
+        ],
     )
 
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,8 @@ class Session:
     api_key: str
     admin_key: str
     out: Output
+    flower: str = ""
+    """Flower's URL, where the server is the stack on this machine."""
 
     def client(self) -> Client:
         """The tenant's client."""
@@ -81,16 +83,19 @@ def open_session(url: str | None, api_key: str | None, data: Path | None, as_jso
         return _local(data, api_key, out)
     if api_key is None:
         raise Misconfigured("an API key is needed with --url: --api-key or MEMLANE_API_KEY")
-    return Session(url.rstrip("/"), api_key, _admin_key_of(url, data) or api_key, out)
+    here = _local_at(url, data)
+    if here is not None:
+        return replace(here, api_key=api_key, out=out)
+    return Session(url.rstrip("/"), api_key, api_key, out)
 
 
-def _admin_key_of(url: str, data: Path | None) -> str | None:
-    """The admin key of the stack on this machine, if that is the one at this address."""
+def _local_at(url: str, data: Path | None) -> Session | None:
+    """The stack on this machine, if that is the one at this address."""
     try:
         local = _local(data, None, Output())
     except Misconfigured:
         return None
-    return local.admin_key if local.url == url.rstrip("/") else None
+    return local if local.url == url.rstrip("/") else None
 
 
 def _local(data: Path | None, api_key: str | None, out: Output) -> Session:
@@ -107,4 +112,4 @@ def _local(data: Path | None, api_key: str | None, out: Output) -> Session:
             f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY"
         )
     secrets = folder.secrets()
-    return Session(state.url, api_key or secrets.tenant_key, secrets.admin_key, out)
+    return Session(state.url, api_key or secrets.tenant_key, secrets.admin_key, out, state.flower)

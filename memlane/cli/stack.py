@@ -19,6 +19,7 @@ from memlane.errors import Misconfigured
 from memlane.files import read_questions
 
 if TYPE_CHECKING:
+    from memlane.config.settings import Settings
     from memlane.embedded.folder import Folder
 
 Data = Annotated[
@@ -30,6 +31,9 @@ Shards = Annotated[int | None, typer.Option(min=1, max=256, help="Logical shards
 Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Processes that finish jobs.")]
 Embedder = Annotated[str | None, typer.Option(help="minilm (offline, the default), openai or hash (tests).")]
 Port = Annotated[int, typer.Option(min=0, max=65535, envvar="MEMLANE_PORT", help="Of the gateway; 0 for any.")]
+FlowerPort = Annotated[
+    int, typer.Option(min=0, max=65535, envvar="MEMLANE_FLOWER_PORT", help="Of Flower; 0, the default, for any.")
+]
 
 _DEMO_QUESTIONS = 4
 
@@ -41,11 +45,12 @@ def up(
     workers: Workers = None,
     embedder: Embedder = None,
     port: Port = 8777,
+    flower_port: FlowerPort = 0,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show the logs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start the whole system on this machine: Postgres, Redis, workers, beats and the gateway.
+    """Start the whole system on this machine: Postgres, Redis, workers, beats, the gateway and Flower.
 
     Example: memlane up --detach
     """
@@ -53,10 +58,10 @@ def up(
     folder = folder_of(data)
     asked: dict[str, int | str | None] = {"nodes": nodes, "shards": shards, "workers": workers, "embedder": embedder}
     if detach:
-        _up_detached(out, folder, asked, port)
+        _up_detached(out, folder, asked, ["--port", str(port), "--flower-port", str(flower_port)])
         return
     run = server()
-    with run.running(folder, asked, port, _reporter(out)) as (_, supervisor):
+    with run.running(folder, asked, run.Ports(port, flower_port), _reporter(out)) as (_, supervisor):
         _show(out, folder)
         out.line("Ctrl-C stops everything.")
         view = None if quiet or as_json else run.LogView(folder.logs)
@@ -66,8 +71,8 @@ def up(
     out.line("stopped")
 
 
-def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], port: int) -> None:
-    arguments = ["--data", str(folder.path), "--port", str(port)]
+def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | None], ports: list[str]) -> None:
+    arguments = ["--data", str(folder.path), *ports]
     arguments += [part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))]
     server().start_detached(folder, arguments)
     _show(out, folder)
@@ -101,6 +106,7 @@ def demo(
     data: Data = None,
     embedder: Embedder = None,
     port: Port = 8777,
+    flower_port: FlowerPort = 0,
 ) -> None:
     """Start the stack, take in a conversation, and recall from it.
 
@@ -119,7 +125,10 @@ def demo(
             raise Misconfigured(f"the stack in {folder.path} is just starting or stopping: try again in a moment")
         _converse(out, state.url, folder, conversation)
         return
-    with run.running(folder, {"embedder": embedder}, port, _reporter(out)) as (stack, supervisor):
+    with run.running(folder, {"embedder": embedder}, run.Ports(port, flower_port), _reporter(out)) as (
+        stack,
+        supervisor,
+    ):
         _converse(out, stack.url, folder, conversation)
         if out.terminal:
             out.line("The stack stays up; Ctrl-C stops everything.")
@@ -140,8 +149,14 @@ def _converse(out: Output, url: str, folder: "Folder", conversation: Path) -> No
     _show(out, folder)
 
 
+AdminKeyFile = Annotated[
+    Path | None, typer.Option(help="A file with an admin key, which is made good if there is none yet.")
+]
+
+
 def migrate(
     post: Annotated[bool, typer.Option("--post", help="No process of an older version runs any more.")] = False,
+    admin_key_file: AdminKeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Bring the schemas of the nodes in MEMLANE_NODES up to this version; a new cluster is created.
@@ -162,6 +177,8 @@ def migrate(
     text: list[Any] = [*done.applied, "up to date"]
     if done.waiting:
         text.append(f"{len(done.waiting)} steps wait until no older process runs: then `memlane migrate --post`")
+    if admin_key_file is not None and _first_admin_key(settings, admin_key_file):
+        text.append(f"the key in {admin_key_file} is the admin's")
     if done.lacking:
         text.append(
             "memories may lack vectors of the current model: `memlane embed --everybody` asks for the missing ones"
@@ -169,11 +186,33 @@ def migrate(
     out.result(done, text)
 
 
+def _first_admin_key(settings: "Settings", file: Path) -> bool:
+    """Make the key in a file the admin's, unless there is an admin key already; whether it was made so.
+
+    Raises:
+        Misconfigured: the file cannot be read.
+    """
+    from memlane.storage import tenants
+    from memlane.tasks.lane import Lane
+
+    try:
+        key = file.read_text().strip()
+    except OSError as error:
+        raise Misconfigured(f"{file} cannot be read: {error.strerror}") from None
+    lane = Lane(settings, "migrate")
+    lane.open()
+    try:
+        return tenants.create_first_admin_key(lane.cluster.control, key)
+    finally:
+        lane.close()
+
+
 def _show(out: Output, folder: "Folder") -> None:
     """Where everything is."""
     found = _environment(folder)
     url = found["MEMLANE_URL"]
-    lines = [f"gateway   {url}", f"API docs  {url}/docs", f"data      {folder.path}", ""]
+    lines = [f"gateway   {url}", f"API docs  {url}/docs", f"Flower    {found['MEMLANE_FLOWER_URL']}"]
+    lines += [f"data      {folder.path}", ""]
     lines += [f"export {name}={found[name]}" for name in ("MEMLANE_URL", "MEMLANE_API_KEY")]
     value = {name.removeprefix("MEMLANE_").lower(): value for name, value in found.items()}
     out.result({**value, "docs": f"{url}/docs", "data": str(folder.path)}, "\n".join(lines))
@@ -186,6 +225,7 @@ def _environment(folder: "Folder") -> dict[str, str]:
         Misconfigured: none runs there.
     """
     from memlane.embedded.redis import uri
+    from memlane.embedded.stack import FLOWER_USER
 
     state, secrets = folder.running(), folder.secrets()
     if state is None:
@@ -195,6 +235,9 @@ def _environment(folder: "Folder") -> dict[str, str]:
         "MEMLANE_API_KEY": secrets.tenant_key,
         "MEMLANE_ADMIN_KEY": secrets.admin_key,
         "MEMLANE_BROKER_URL": uri(state.redis, secrets.redis),
+        "MEMLANE_FLOWER_URL": state.flower,
+        "MEMLANE_FLOWER_USER": FLOWER_USER,
+        "MEMLANE_FLOWER_PASSWORD": secrets.flower,
     }
 
 

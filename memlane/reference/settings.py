@@ -12,8 +12,10 @@ from memlane.reference.markdown import code, page, table
 
 _HEAD = """# Settings
 
-What the server's processes read from the environment. The clients and the command line read three more: `MEMLANE_URL`
-and `MEMLANE_API_KEY` name a server, `MEMLANE_DATA` the data directory of a stack on this machine."""
+What the server's processes read from the environment, or from files named like the variables in small letters in
+`MEMLANE_SECRETS_DIR`, such as `/run/secrets/memlane_nodes`; the environment wins. The clients and the command line read
+three more: `MEMLANE_URL` and `MEMLANE_API_KEY` name a server, `MEMLANE_DATA` the data directory of a stack on this
+machine."""
 
 
 def settings_page() -> str:

@@ -11,6 +11,13 @@ SELECT tenant, created_at FROM control.tenants ORDER BY tenant;
 INSERT INTO control.api_keys (prefix, key_hash, tenant, label)
 VALUES (%(prefix)s, %(key_hash)s, %(tenant)s, %(label)s);
 
+-- name: create_first_admin_key
+-- Add an admin key by its hash, unless there is one, good or revoked.
+INSERT INTO control.api_keys (prefix, key_hash, tenant, label)
+SELECT %(prefix)s, %(key_hash)s, NULL, %(label)s
+WHERE NOT EXISTS (SELECT FROM control.api_keys WHERE tenant IS NULL)
+ON CONFLICT DO NOTHING RETURNING prefix;
+
 -- name: keys
 -- All keys, without their secrets.
 SELECT prefix, label, created_at, tenant, revoked_at FROM control.api_keys

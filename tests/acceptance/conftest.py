@@ -219,7 +219,7 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
         arguments = [
             *("-m", "celery", "-A", "memlane.workers.main", "--quiet", "worker", "--queues", queues),
             *("--concurrency", str(processes), "--hostname", f"{name}@%h"),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *("--without-gossip", "--without-mingle"),
         ]
         env = {
             **environment(cluster_settings),

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import redis
@@ -153,6 +154,7 @@ def test_killed_processes_are_started_again(stack: Folder, run: Run) -> None:
         "node-2",
         "redis",
         "gateway",
+        "flower",
         "worker-ingest",
         "worker-upkeep",
         "worker-maintenance",
@@ -160,18 +162,47 @@ def test_killed_processes_are_started_again(stack: Folder, run: Run) -> None:
         "beat-1",
         "beat-2",
     }
-    for name in ("worker-ingest", "gateway", "redis", "node-1"):
+    killed = ("worker-ingest", "gateway", "flower", "redis", "node-1")
+    for name in killed:
         os.kill(victims[name], signal.SIGKILL)
 
     def back() -> bool:
         now = stack.state()
         assert now is not None
-        return all(
-            p.up and p.restarts == 1 for p in now.processes if p.name in ("worker-ingest", "gateway", "redis", "node-1")
-        )
+        return all(p.up and p.restarts >= 1 for p in now.processes if p.name in killed)
 
     eventually(back, 30)
     eventually(lambda: run("remember", "ada", "after it", "--wait", code=None).returncode == 0, 60)
+
+
+def test_flower_is_shown_to_whoever_may_look(stack: Folder, run: Run) -> None:
+    found = document(run("env", "--json"))
+    assert found["MEMLANE_FLOWER_PASSWORD"] == stack.secrets().flower
+    assert f"Flower at {found['MEMLANE_FLOWER_URL']}" in run("status").stdout
+    assert f"Flower at {found['MEMLANE_FLOWER_URL']}" in run("status", **found).stdout
+    who = (found["MEMLANE_FLOWER_USER"], found["MEMLANE_FLOWER_PASSWORD"])
+    assert httpx.get(found["MEMLANE_FLOWER_URL"], auth=who).status_code == 200
+    assert httpx.get(found["MEMLANE_FLOWER_URL"]).status_code == 401
+
+
+def test_a_dead_flower_harms_nothing_else(run: Run, process_folder: Path) -> None:
+    nowhere = {"MEMLANE_FLOWER_HOST": "203.0.113.1"}  # an address that nobody has
+    run("up", "--detach", "--embedder", "hash", "--port", "0", "--workers", "1", **nowhere)
+    try:
+        folder = Folder(process_folder / "data")
+        assert run("remember", "ada", "green tea", "--wait").stdout
+        eventually(lambda: _restarts(folder)["flower"] >= 2, 30)
+        assert {name for name, restarts in _restarts(folder).items() if restarts} == {"flower"}
+        lines = (folder.logs / "flower.log").read_text().strip().splitlines()
+        assert {line for line in lines if not line.startswith("memlane: Flower cannot listen on 203.0.113.1")} == set()
+    finally:
+        run("down")
+
+
+def _restarts(folder: Folder) -> dict[str, int]:
+    state = folder.state()
+    assert state is not None
+    return {process.name: process.restarts for process in state.processes}
 
 
 def test_two_stacks_side_by_side(stack: Folder, run: Run, process_folder: Path) -> None:
@@ -194,6 +225,8 @@ def test_what_is_in_the_way_is_named(stack: Folder, run: Run, process_folder: Pa
         busy.listen()
         port = str(busy.getsockname()[1])
         done = run("up", "--detach", "--embedder", "hash", "--port", port, data=process_folder / "other", code=1)
+        other = run("up", "--detach", "--port", "0", "--flower-port", port, data=process_folder / "third", code=1)
+    assert f"port {port} is in use: choose another with --flower-port" in other.stderr
     assert f"port {port} is in use" in done.stderr
     assert "Traceback" not in done.stderr
     run("down")
@@ -234,9 +267,11 @@ def test_secrets_are_for_our_eyes_only(stack: Folder) -> None:
     for name in ("secrets.json", "state.json"):
         assert (stack.path / name).stat().st_mode & 0o077 == 0
     assert secrets.tenant_key not in (stack.path / "state.json").read_text()
+    for log in stack.logs.iterdir():
+        assert secrets.flower not in log.read_text(errors="replace"), log.name
     for process in processes(stack):
         arguments = " ".join(process.cmdline())
-        for secret in (secrets.postgres, secrets.redis, secrets.tenant_key, secrets.admin_key):
+        for secret in (secrets.postgres, secrets.redis, secrets.tenant_key, secrets.admin_key, secrets.flower):
             assert secret not in arguments
 
 

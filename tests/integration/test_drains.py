@@ -15,7 +15,7 @@ from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import NodeDown, ProviderRefused, Unavailable
 from memlane.storage import ids, jobs
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Kind, Terms
+from memlane.storage.jobs import Done, Kind, Terms
 from memlane.tasks.embedders import Embedding
 from memlane.tasks.embedders.hash import HashEmbedder
 from memlane.tasks.lane import Lane
@@ -177,7 +177,7 @@ def test_a_late_holder_takes_its_death_back(lane: Lane, settings: Settings, shar
     sleep(0.05)
     jobs.expire(shard, 256, 3)
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 1") == 1
-    assert drains.work_off(process_of(lane), shard, claim)
+    assert drains.work_off(process_of(lane), shard, claim) == Done(fenced=True)
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 0") == 1
 
 
@@ -363,6 +363,26 @@ def test_texts_asked_for_ahead_are_in_the_cache(lane: Lane, settings: Settings, 
     assert gate.asked == []
     assert embedding.embed(lane, {1: ("rival", "one")}).found.keys() == {1}
     assert gate.asked == ["one"]
+
+
+def test_a_drain_tells_what_its_claims_came_to(lane: Lane, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted(lane, *(item(f"memory {n}") for n in range(5)))
+    lane.settings = lane.settings.model_copy(update={"claim_size": 2})
+    assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "stored 5, searchable 5"
+    assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "nothing"
+    accepted(lane, item("one more"))
+    monkeypatch.setattr(drains, "DUTIES", {Kind.REMEMBER: drains.Duty(_refuse)})
+    assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "refused"
+    monkeypatch.setattr(drains, "DUTIES", {Kind.REMEMBER: drains.Duty(_break)})
+    assert drains.drain(process_of(lane), "drain.remember", shard.number).failed >= 1
+
+
+def _refuse(*_: object) -> Done:
+    raise NodeDown("node-1")
+
+
+def _break(*_: object) -> Done:
+    raise ValueError("a bad job")
 
 
 def test_a_slice_makes_room_and_wakes_the_rest(lane: Lane, recorder: Recorder, shard: Shard) -> None:

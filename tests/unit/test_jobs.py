@@ -21,6 +21,9 @@ def test_a_job_is_parked_after_three_deaths_alone(claim_size: int, deaths: int) 
 def test_what_was_done_is_said_in_few_words() -> None:
     assert str(Done(stored=3, searchable=2)) == "stored 3, searchable 2"
     assert str(Done()) == "nothing"
+    both = Done(stored=3, searchable=2) + Done(stored=1, refused=True) + Done(failed=2)
+    assert both == Done(stored=4, searchable=2, refused=True, failed=2)
+    assert str(both) == "stored 4, searchable 2, refused, failed 2"
 
 
 @given(st.text(min_size=1, max_size=80))

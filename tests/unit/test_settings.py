@@ -1,5 +1,7 @@
 """The settings are checked as a whole, and say what is wrong without saying what it was."""
 
+from pathlib import Path
+
 import pytest
 
 from memlane.config.celery import WORKER_CLASSES, QueueName, celery_config
@@ -22,7 +24,8 @@ def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"lease_s": -1}, "MEMLANE_LEASE_S"),
         ({"control_node": "x"}, "control_node"),
         ({"statement_timeout_s": 31}, "statement_timeout_s"),
-        ({"profile": "production"}, "nodes"),
+        ({"profile": "production"}, "MEMLANE_BROKER_URL, MEMLANE_NODES"),
+        ({"profile": "production", "nodes": {}}, "needs MEMLANE_BROKER_URL"),
         ({"text_search": "english'; drop"}, "MEMLANE_TEXT_SEARCH"),
         ({"embedder": "word2vec"}, "MEMLANE_EMBEDDER"),
     ],
@@ -37,6 +40,36 @@ def test_nodes_that_are_not_json(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Misconfigured, match="MEMLANE_NODES") as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_come_from_files_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMLANE_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "memlane_nodes").write_text('{"a": "postgresql://u:hunter2@h/a"}\n')
+    (tmp_path / "memlane_broker_url").write_text("redis://:hunter3@h/0\n")
+    (tmp_path / "memlane_flower_password").write_text("hunter4\n")
+    (tmp_path / "something_else").write_text("of another program")
+    monkeypatch.setenv("MEMLANE_FLOWER_PASSWORD", "from the environment")
+    settings = load_settings(profile="production")
+    assert settings.nodes["a"].get_secret_value() == "postgresql://u:hunter2@h/a"
+    assert settings.broker_url.get_secret_value() == "redis://:hunter3@h/0"
+    assert settings.flower_password.get_secret_value() == "from the environment"
+    assert "hunter" not in repr(settings)
+    (tmp_path / "memlane_broker_url").unlink()
+    with pytest.raises(Misconfigured, match="needs MEMLANE_BROKER_URL,"):
+        load_settings(profile="production")
+
+
+def test_secrets_that_cannot_be_read_are_named_without_their_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMLANE_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "memlane_nodes").write_text("postgresql://u:hunter2@h/a")
+    with pytest.raises(Misconfigured, match="MEMLANE_NODES is not JSON") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("MEMLANE_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(Misconfigured, match="MEMLANE_SECRETS_DIR"):
+        load_settings()
 
 
 def test_production_refuses_the_tests_embedder() -> None:

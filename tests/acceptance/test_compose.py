@@ -1,0 +1,299 @@
+"""The services of docker-compose.yml as local processes: their commands, variables, secrets and health checks.
+
+What is replaced is what a machine without a container engine lacks: hosts, ports and paths.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import psycopg
+import pytest
+
+from memlane import Client
+from memlane.embedded.ports import free_port
+from memlane.embedded.postgres import DATABASE, SUPERUSER, Postgres, binaries
+from memlane.embedded.process import Command, spawn
+from memlane.embedded.redis import Redis, program
+from memlane.storage.cluster import schema_name
+from tests import compose
+from tests.acceptance.conftest import DIMS, GatedProvider
+from tests.acceptance.nodes import LocalProcess
+from tests.compose import ROOT, Compose, Service
+from tests.support import eventually
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+
+PROGRAMS = {
+    "python": [sys.executable],
+    "celery": [sys.executable, "-m", "celery"],
+    "memlane": [sys.executable, "-m", "memlane"],
+    "test": ["test"],
+}
+
+
+@dataclass
+class Machine:
+    """Where the services run here: the file, the secrets, and what each address and path became."""
+
+    compose: Compose
+    folder: Path
+    secrets: Path
+    told: Mapping[str, str]
+    """What the operator wrote into .env."""
+    ports: dict[str, int] = field(default_factory=dict)
+    started: list[tuple[Service, LocalProcess]] = field(default_factory=list)
+
+    def port(self, name: str) -> int:
+        """The port of a service here."""
+        return self.ports.setdefault(name, free_port())
+
+    def local(self, service: Service, number: int, text: str) -> str:
+        """A text with this machine's addresses and paths."""
+        for name in ("node-1", "node-2"):
+            text = text.replace(f"@{name}:5432", f"@127.0.0.1:{self.port(name)}")
+        for name in ("broker", "cache"):
+            text = text.replace(f"@{name}:6379", f"@127.0.0.1:{self.port(name)}")
+        for _, _, inside in service.ports:
+            text = re.sub(rf"\b{inside}\b", str(self.port(service.name)), text)
+        text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        home = self.folder / f"{service.name}-{number}"
+        text = text.replace("/tmp/", f"{home}/tmp/").replace("/run/secrets", f"{home}/secrets")  # noqa: S108
+        return text.replace("/var/lib/memlane", f"{home}/lib")
+
+    def environment(self, service: Service, number: int) -> dict[str, str]:
+        """A service's variables and secrets: .env first, as Compose has it."""
+        home = self.folder / f"{service.name}-{number}"
+        for folder in ("tmp", "secrets", "lib"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+        for target, source in service.secrets.items():
+            text = (self.secrets / source).read_text()
+            (home / "secrets" / target).write_text(self.local(service, number, text))
+        found = {**self.told, **service.environment, "MEMLANE_SECRETS_DIR": "/run/secrets", "HOME": "/var/lib/memlane"}
+        return {name: self.local(service, number, value) for name, value in found.items()}
+
+    def argv(self, service: Service, number: int, command: list[str]) -> list[str]:
+        """A command as it is called here."""
+        first, *rest = command
+        return [*PROGRAMS[first], *(self.local(service, number, part) for part in rest)]
+
+    def start(self, service: Service, number: int) -> LocalProcess:
+        """Start one of ours."""
+        env = self.environment(service, number)
+        check = self.argv(service, number, list(service.check)) if "healthcheck" in service.raw else ["true"]
+        command = Command(
+            f"{service.name}-{number}",
+            self.argv(service, number, list(service.command)),
+            {**env, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"},
+        )
+
+        def healthy() -> bool:
+            return subprocess.run(check, capture_output=True, check=False, env={**os.environ, **env}).returncode == 0
+
+        process = LocalProcess(command, self.folder / f"{command.name}.log", healthy, {})
+        process.process = spawn(command, process.log)
+        self.started.append((service, process))
+        return process
+
+
+@pytest.fixture
+def machine(server_folder: Path, provider: tuple[GatedProvider, str]) -> Iterator[Machine]:
+    """The file with an operator's .env, and secrets that the operator made."""
+    told = {
+        "MEMLANE_EMBEDDER": "openai",
+        "MEMLANE_OPENAI_BASE_URL": provider[1],
+        "MEMLANE_OPENAI_DIMS": str(DIMS),
+        "MEMLANE_SHARD_COUNT": "8",
+        "MEMLANE_INGEST_PROCESSES": "1",
+    }
+    folder = server_folder / "compose"
+    folder.mkdir(mode=0o711)
+    compose.make_secrets(folder / "secrets")
+    made = Machine(compose.read(told), folder, folder / "secrets", told)
+    yield made
+    for _, process in made.started:
+        process.teardown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def servers(machine: Machine) -> Iterator[Machine]:
+    """The servers, with the settings of the file."""
+    running = []
+    for name in ("node-1", "node-2"):
+        node = make_node(machine, machine.compose.services[name])
+        running.append((node.command(), spawn(node.command(), machine.folder / f"{name}.log")))
+        node.wait(running[-1][1])
+        make_roles(machine, node)
+    for name in ("broker", "cache"):
+        command = redis_command(machine, machine.compose.services[name])
+        running.append((command, spawn(command, machine.folder / f"{name}.log")))
+        password = (machine.secrets / f"redis_{name}").read_text().split()[1]
+        Redis(machine.folder / name, machine.port(name), password).wait(running[-1][1])
+    yield machine
+    for command, process in reversed(running):
+        process.send_signal(command.end_signal)
+        assert process.wait(30) == 0
+
+
+def make_node(machine: Machine, service: Service) -> Postgres:
+    """A node as the image makes it: with the file's settings."""
+    pairs = [part.removeprefix("-c").split("=", 1) for part in service.command[1:]]
+    node = Postgres(service.name, machine.folder / service.name, machine.port(service.name), "secret", dict(pairs))
+    node.prepare()
+    return node
+
+
+def make_roles(machine: Machine, node: Postgres) -> None:
+    """What the image does once: run the scripts that are mounted."""
+    psql = binaries(node.folder) / "psql"
+    told = {"POSTGRES_USER": SUPERUSER, "POSTGRES_DB": DATABASE, "SECRETS": str(machine.secrets)}
+    where = {"PGHOST": "127.0.0.1", "PGPORT": str(node.port), "PGPASSWORD": node.password}
+    env = {"PATH": f"{psql.parent}:{os.environ['PATH']}", **told, **where}
+    subprocess.run([str(ROOT / "config" / "postgres" / "roles.sh")], env=env, check=True, capture_output=True)
+
+
+def redis_command(machine: Machine, service: Service) -> Command:
+    """A Redis as the image starts it, but here."""
+    home = machine.folder / service.name
+    home.mkdir()
+    arguments = [part.replace("/run/secrets", str(machine.secrets)) for part in service.command[1:]]
+    here = ["--port", str(machine.port(service.name)), "--bind", "127.0.0.1", "--dir", str(home)]
+    return Command(service.name, [program(), *arguments, *here], orphan_signal=signal.SIGTERM)
+
+
+def grant(machine: Machine) -> None:
+    """Rights of the gateways and workers, where `memlane migrate` does not give them yet."""
+    for node, uri in nodes(machine, "migrator").items():
+        with psycopg.connect(uri, autocommit=True) as connection:
+            schemas = [*(["control"] if node == "node-1" else []), *(schema_name(number) for number in range(8))]
+            for schema in schemas:
+                asked = (
+                    "SELECT has_schema_privilege('memlane_worker', oid, 'USAGE') FROM pg_namespace WHERE nspname = %s"
+                )
+                if connection.execute(asked, (schema,)).fetchone() != (False,):
+                    continue
+                roles = "memlane_gateway, memlane_worker"
+                for right, what in (
+                    ("USAGE", "SCHEMA"),
+                    ("ALL", "ALL TABLES IN SCHEMA"),
+                    ("ALL", "ALL SEQUENCES IN SCHEMA"),
+                ):
+                    connection.execute(f"GRANT {right} ON {what} {schema} TO {roles}".encode())
+
+
+def nodes(machine: Machine, role: str) -> dict[str, str]:
+    """The nodes as a role reaches them here."""
+    text = (machine.secrets / f"nodes_{role}").read_text()
+    return dict(json.loads(machine.local(machine.compose.services["migrate"], 1, text)))
+
+
+@pytest.fixture
+def started(servers: Machine) -> Machine:
+    """Everything, in the file's order, each when what it waits for is there."""
+    machine = servers
+    for service in machine.compose.in_order():
+        if not service.ours or service.asked_for:
+            continue
+        if service.name == "migrate":
+            done = machine.start(service, 1)
+            assert done.wait(120) == 0, done.logs()
+            grant(machine)
+            continue
+        for number in range(1, service.replicas + 1):
+            machine.start(service, number)
+    for _, process in machine.started:
+        if not process.name.startswith("migrate"):
+            process.ready(90)
+    return machine
+
+
+def test_the_services_start_work_and_stop(started: Machine) -> None:
+    machine = started
+    command_line(machine, "tenants", "create", "acme")
+    tenant_key = json.loads(command_line(machine, "keys", "create", "acme", "--json"))["key"]
+    status = json.loads(command_line(machine, "status", "--json"))
+    assert [node["up"] for node in status["nodes"]] == [True, True]
+    assert status["broker"]["settings"]["maxmemory-policy"] == "noeviction"
+    assert all(node["settings"]["fsync"] == "on" for node in status["nodes"])
+    with Client(f"http://127.0.0.1:{machine.port('gateway')}", tenant_key) as client:
+        client.remember("ada", "green tea in Lisbon").wait("searchable", timeout=30)
+        assert client.recall("ada", "tea").hits[0].memory.content == "green tea in Lisbon"
+        client.forget_agent("ada")
+        eventually(lambda: not list(client.memories("ada")), 30)
+    look_with_flower(machine)
+    stop_in_good_order(machine)
+
+
+def command_line(machine: Machine, *arguments: str) -> str:
+    """As `docker compose run --rm cli` does."""
+    cli = machine.compose.services["cli"]
+    env = machine.environment(cli, 1)
+    env["MEMLANE_URL"] = f"http://127.0.0.1:{machine.port('admin')}"
+    env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    argv = [machine.local(cli, 1, part) for part in cli.raw["entrypoint"]]
+    done = subprocess.run([*argv, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def look_with_flower(machine: Machine) -> None:
+    """Flower knows every worker, and the drain."""
+    url = f"http://127.0.0.1:{machine.port('flower')}"
+    password = (machine.secrets / "flower_password").read_text().strip()
+    assert httpx.get(url).status_code == 401
+    with httpx.Client(base_url=url, auth=("memlane", password), timeout=20) as browse:
+        online = re.compile(r"(ingest|maintenance|sweep|upkeep)@")
+        eventually(lambda: len(set(online.findall(browse.get("/metrics").text))) == 4, 20)
+        eventually(lambda: "stored 1, searchable 1" in browse.get("/api/tasks").text, 20)
+    assert (machine.folder / "flower-1" / "lib" / "flower").is_dir()
+
+
+def stop_in_good_order(machine: Machine) -> None:
+    """As `docker compose stop` does: those first on whom nobody depends, each within its grace."""
+    for service, process in reversed(machine.started):
+        if service.name == "migrate":
+            continue
+        assert process.status == "running", process.logs()
+        begun = monotonic()
+        process.kill(signal.SIGTERM)
+        code = process.wait(service.stop_grace_s)
+        assert code in (0, -signal.SIGTERM), (process.name, code)
+        assert monotonic() - begun < service.stop_grace_s
+        assert "Traceback" not in process.logs(), process.name
+        assert "shard_skipped" not in process.logs(), process.name  # nobody lacks a right
+
+
+def test_a_second_migrate_does_nothing(servers: Machine) -> None:
+    migrate = servers.compose.services["migrate"]
+    first, second = (servers.start(migrate, number) for number in (1, 2))
+    assert (first.wait(120), second.wait(120)) == (0, 0), first.logs() + second.logs()
+    assert sum("is the admin's" in process.logs() for process in (first, second)) == 1
+    assert all(process.logs().count("up to date") == 1 for process in (first, second))
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        *((name, "memlane_nodes") for name in ("gateway", "worker-ingest", "migrate")),
+        *((name, "memlane_broker_url") for name in ("gateway", "worker-ingest", "migrate", "beat", "flower")),
+    ],
+)
+def test_a_missing_secret_is_named_in_one_line(machine: Machine, name: str, missing: str) -> None:
+    service = machine.compose.services[name]
+    env = machine.environment(service, 1)
+    (machine.folder / f"{name}-1" / "secrets" / missing).unlink()
+    argv = machine.argv(service, 1, list(service.command))
+    done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert missing.upper() in done.stderr

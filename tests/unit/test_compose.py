@@ -1,0 +1,294 @@
+"""docker-compose.yml and Dockerfile name what exists: commands, queues, variables, ports, secrets, files."""
+
+import json
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import typer.main
+from celery.bin.celery import celery as celery_command
+
+from memlane.cli.app import app as memlane_app
+from memlane.config.celery import WORKER_CLASSES, QueueName
+from memlane.config.settings import Settings, WorkerClassName, load_settings
+from memlane.storage.tenants import prefix_of
+from tests import compose
+from tests.compose import ROOT, Service
+
+MakeSettingsOf = Callable[[Service], Settings]
+
+COMPOSE = compose.read()
+NOT_YET = {"MEMLANE_SERVES"}
+"""Agreed, and not a setting in every version."""
+
+OTHERS = {"SENTRY_DSN"}
+"""Settings that are not called MEMLANE_<FIELD>."""
+
+ours = pytest.mark.parametrize("service", COMPOSE.ours, ids=lambda service: service.name)
+everyone = pytest.mark.parametrize("service", COMPOSE.services.values(), ids=lambda service: service.name)
+begun = pytest.mark.parametrize(
+    "service",
+    [s for s in COMPOSE.services.values() if s.name != "migrate" and not s.asked_for],
+    ids=lambda service: service.name,
+)
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compose") / "secrets"
+    compose.make_secrets(folder)
+    return folder
+
+
+def is_setting(variable: str) -> bool:
+    name = variable.removeprefix("MEMLANE_").lower()
+    return variable in OTHERS | NOT_YET or (variable.startswith("MEMLANE_") and name in Settings.model_fields)
+
+
+@pytest.fixture
+def settings_of(secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettingsOf:
+    """Makes the settings of a service as its process would read them."""
+
+    def make(service: Service) -> Settings:
+        for target, source in service.secrets.items():
+            (tmp_path / target).write_bytes((secrets / source).read_bytes())
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MEMLANE_SECRETS_DIR", str(tmp_path))
+        return load_settings()
+
+    return make
+
+
+def test_variables_are_filled_in_as_compose_does() -> None:
+    assert compose.resolve("${A:-x} ${B:-y} $$C ${D-z}", {"A": "1", "B": "", "D": ""}) == "1 y $C "
+    with pytest.raises(KeyError):
+        compose.resolve("${A:?must be set}", {})
+
+
+def test_nothing_has_to_be_set_but_the_secrets() -> None:
+    assert {s.name for s in COMPOSE.ours} >= {"migrate", "gateway", "admin", "beat", "flower"}
+    assert {name for name in COMPOSE.services if name.startswith("node-")} == {"node-1", "node-2"}
+    assert COMPOSE.services["beat"].replicas == 2
+
+
+@ours
+def test_commands_exist(service: Service) -> None:
+    program, *rest = service.command
+    if program == "python":
+        assert rest[0] == "-m"
+        assert find_spec(rest[1]) is not None
+    elif program == "celery":
+        context = celery_command.make_context("celery", list(rest), resilient_parsing=True)
+        assert context.params["app"] == "memlane.workers.main"
+        assert find_spec("memlane.workers.main") is not None
+        name = next(part for part in rest if part in ("worker", "beat"))
+        command = celery_command.commands[name]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {part for part in rest[rest.index(name) :] if part.startswith("-")} <= known
+    else:
+        assert program == "memlane"
+        command = typer.main.get_command(memlane_app).commands[rest[0]]  # type: ignore[attr-defined]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {part for part in rest if part.startswith("--")} <= known
+
+
+def test_the_command_line_reaches_the_operators_door() -> None:
+    cli, admin = COMPOSE.services["cli"], COMPOSE.services["admin"]
+    assert cli.environment == {"MEMLANE_URL": f"http://admin:{admin.environment['MEMLANE_PORT']}"}
+    assert set(cli.raw["networks"]) <= set(admin.raw["networks"])
+    assert cli.command[0] in typer.main.get_command(memlane_app).commands  # type: ignore[attr-defined]
+    assert "/run/secrets/admin_key" in cli.raw["entrypoint"][2]
+    assert set(cli.secrets) == {"admin_key"}
+
+
+def test_workers_of_each_class_consume_its_queues() -> None:
+    consumed = []
+    for service in COMPOSE.ours:
+        if "worker" not in service.command:
+            continue
+        worker_class = WORKER_CLASSES[WorkerClassName(service.environment["MEMLANE_WORKER_CLASS"])]
+        queues = service.command[service.command.index("--queues") + 1].split(",")
+        assert set(queues) == set(worker_class.queues)
+        consumed += queues
+    assert sorted(consumed) == sorted(QueueName)
+
+
+@ours
+def test_variables_and_secrets_are_settings(service: Service) -> None:
+    assert [name for name in service.environment if not is_setting(name)] == []
+    named = [name for name in service.secrets if name.startswith("memlane_")]
+    assert [name for name in named if not is_setting(name.upper())] == []
+    assert {name for name in service.secrets if name not in named} <= (
+        {"admin_key"} if service.name == "migrate" else set()
+    )
+
+
+@ours
+def test_settings_hold_together(service: Service, settings_of: MakeSettingsOf) -> None:
+    settings = settings_of(service)
+    assert settings.profile == "production"
+    assert service.stop_grace_s > settings.stop_grace_s
+    needs_nodes = service.name not in ("beat", "flower")
+    assert set(settings.nodes) == ({"node-1", "node-2"} if needs_nodes else set())
+    role = {"migrate": "migrator", "worker-upkeep": "migrator", "gateway": "gateway", "admin": "gateway"}
+    for uri in settings.nodes.values():
+        assert uri.get_secret_value().startswith(f"postgresql://memlane_{role.get(service.name, 'worker')}:")
+    if service.name == "flower":
+        assert settings.flower_password.get_secret_value()
+    for _, _, inside in service.ports:
+        assert inside == (settings.flower_port if service.name == "flower" else settings.port)
+        listens = settings.flower_host if service.name == "flower" else settings.host
+        assert ip_address(listens).is_unspecified
+        assert f":{inside}/" in " ".join(service.check)
+
+
+def test_the_operators_doors_are_open_on_this_machine_only() -> None:
+    published = {service.name: service.ports for service in COMPOSE.services.values() if service.ports}
+    assert published == {
+        "gateway": [("0.0.0.0", 8777, 8777)],  # noqa: S104
+        "admin": [("127.0.0.1", 8778, 8778)],
+        "flower": [("127.0.0.1", 5555, 5555)],
+    }
+    assert COMPOSE.services["gateway"].environment["MEMLANE_SERVES"] == "tenants"
+    assert COMPOSE.services["admin"].environment["MEMLANE_SERVES"] == "admin"
+
+
+@everyone
+def test_everyone_has_bounds(service: Service) -> None:
+    assert service.raw["mem_limit"]
+    assert service.raw["logging"] == {"driver": "local"}
+    assert service.raw["cpus"] > 0
+    assert service.stop_grace_s >= 10
+    expected = {"migrate": "on-failure:3", "cli": "no"}
+    assert service.raw["restart"] == expected.get(service.name, "unless-stopped")
+    assert ("outside" in service.raw["networks"]) == (service.ours and not service.asked_for)
+    if service.ours:
+        assert service.raw["read_only"]
+        assert service.raw["cap_drop"] == ["ALL"]
+
+
+@everyone
+def test_what_is_waited_for_is_there(service: Service) -> None:
+    for name, condition in service.depends_on.items():
+        waited_for = COMPOSE.services[name]
+        if condition == "service_healthy":
+            assert waited_for.check
+        else:
+            assert (condition, name) == ("service_completed_successfully", "migrate")
+
+
+@begun
+def test_everyone_is_looked_after_and_no_worker_asks_the_broker(service: Service) -> None:
+    check = service.raw["healthcheck"]
+    assert check["interval"]
+    assert check["timeout"]
+    assert compose.seconds(check["start_period"]) >= 30
+    if service.command[0] == "celery":
+        assert list(service.check) == ["test", "-f", service.environment["MEMLANE_READY_FILE"]]
+        assert "/tmp" in service.raw["tmpfs"]  # noqa: S108
+
+
+def test_secrets_and_volumes_are_declared_and_made(secrets: Path) -> None:
+    declared = COMPOSE.raw["secrets"]
+    used = {source for service in COMPOSE.services.values() for source in service.secrets.values()}
+    assert used == set(declared)
+    assert {Path(one["file"]).name for one in declared.values()} == {path.name for path in secrets.iterdir()}
+    assert all(one["file"] == f"./secrets/{name}" for name, one in declared.items())
+    mounted = [str(volume).split(":") for s in COMPOSE.services.values() for volume in s.raw.get("volumes", [])]
+    assert {source for source, *_ in mounted if "/" not in source} == set(COMPOSE.raw["volumes"])
+    assert [source for source, *_ in mounted if "/" in source and not (ROOT / source).exists()] == []
+    assert {network for s in COMPOSE.services.values() for network in s.raw["networks"]} == set(COMPOSE.raw["networks"])
+    assert COMPOSE.raw["networks"]["data"]["internal"]
+
+
+def test_servers_keep_what_they_are_given() -> None:
+    for name in ("node-1", "node-2"):
+        node = COMPOSE.services[name]
+        assert {"-cfsync=on", "-cfull_page_writes=on", "-csynchronous_commit=on"} <= set(node.command)
+        assert {"-clog_error_verbosity=terse", "-clog_min_error_statement=panic"} <= set(node.command)
+        assert f"{name}:/var/lib/postgresql" in node.raw["volumes"]
+        version, postgres = re.fullmatch(r"pgvector/pgvector:([\d.]+)-pg(\d+)", node.raw["image"]).groups()  # type: ignore[union-attr]
+        assert tuple(map(int, version.split("."))) >= (0, 8, 7)
+        assert int(postgres) >= 18
+    broker, cache = (options(COMPOSE.services[name]) for name in ("broker", "cache"))
+    assert (broker["--appendonly"], broker["--appendfsync"], broker["--maxmemory-policy"]) == (
+        "yes",
+        "always",
+        "noeviction",
+    )
+    assert "broker:/data" in COMPOSE.services["broker"].raw["volumes"]
+    assert (cache["--appendonly"], cache["--maxmemory-policy"]) == ("no", "allkeys-lru")
+
+
+def options(service: Service) -> dict[str, str]:
+    return dict(zip(service.command[1::2], service.command[2::2], strict=True))
+
+
+def test_secrets_are_made_once_and_for_their_maker_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    compose.make_secrets(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o444 for path in folder.iterdir())
+    (folder / "flower_password").unlink()
+    compose.make_secrets(folder)
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"flower_password"}
+    random = [name for name in before if name.startswith(("postgres_", "redis_", "flower_"))]
+    assert len({before[name] for name in random}) == len(random)
+    assert prefix_of((folder / "admin_key").read_text().strip())
+    for name in ("nodes_gateway", "nodes_worker", "nodes_migrator"):
+        password = (folder / name.replace("nodes", "postgres")).read_text().strip()
+        for node, uri in json.loads((folder / name).read_text()).items():
+            assert uri == f"postgresql://memlane_{name.removeprefix('nodes_')}:{password}@{node}:5432/memlane"
+            assert node in COMPOSE.services
+    for server in ("broker", "cache"):
+        password = (folder / f"redis_{server}").read_text().split()[1]
+        assert (folder / f"{server}_url").read_text().strip() == f"redis://:{password}@{server}:6379/0"
+
+
+def test_no_secret_gets_into_the_repository_or_the_image() -> None:
+    for file in (".gitignore", ".dockerignore"):
+        lines = {line.strip("/\n ") for line in (ROOT / file).read_text().splitlines()}
+        assert {"secrets", ".env"} <= lines
+
+
+def test_the_example_names_what_exists() -> None:
+    text = (ROOT / ".env.example").read_text()
+    named = re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)
+    used = set(re.findall(r"\$\{(\w+)", compose.FILE.read_text()))
+    assert used <= set(named)
+    assert [name for name in named if name not in used and not is_setting(name)] == []
+
+
+def test_the_image_is_built_from_what_is_there_and_runs_as_nobody() -> None:
+    lines = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text()).splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    copied = [
+        words for step, rest in steps if step == "COPY" and not rest.startswith("--from") for words in rest.split()[:-1]
+    ]
+    assert copied
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    (user,) = [rest for step, rest in steps if step == "USER"]
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user)
+    assert f"--uid {user.split(':')[0]} " in " ".join(lines)
+    (command,) = [rest for step, rest in steps if step == "CMD"]
+    assert json.loads(command) == list(COMPOSE.services["gateway"].command)
+    assert sum(step == "FROM" for step, _ in steps) == 2
+    assert all("--require-hashes" in part for part in re.findall(r"pip install [^&]*\.lock", " ".join(lines)))
+
+
+@pytest.mark.parametrize("name", ["requirements-server.lock", "requirements-build.lock"])
+def test_the_image_has_what_was_tested(name: str) -> None:
+    def pinned(file: str) -> set[str]:
+        return set(re.findall(r"^([\w.-]+==[^\s;\\]+)", (ROOT / file).read_text(), re.MULTILINE))
+
+    assert pinned(name)
+    assert pinned(name) <= pinned("requirements.lock")
+    assert "http" not in re.sub(
+        r"^(httpx|httpcore|httptools|h11)\S*", "", (ROOT / name).read_text(), flags=re.MULTILINE
+    )
