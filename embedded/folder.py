@@ -61,7 +61,7 @@ def _password() -> str:
     return secrets.token_urlsafe(24)
 
 
-_MAKERS: Mapping[str, Callable[[], str]] = {
+_MAKE: Mapping[str, Callable[[], str]] = {
     "postgres": _password,
     "redis": _password,
     "tenant_key": new_key,
@@ -160,13 +160,13 @@ class Folder:
         self._write("shape.json", asdict(shape))
 
     def secrets(self) -> Secrets:
-        """The stack's secrets; made on first use, and those that an older version did not know as well."""
+        """The stack's secrets; made on first use, and what an older version did not have is added."""
         found = self._read("secrets.json") or {}
-        missing = [name for name in _MAKERS if name not in found]
+        missing = {name: make() for name, make in _MAKE.items() if name not in found}
         if missing:
-            found |= {name: _MAKERS[name]() for name in missing}
-            self._write("secrets.json", found)
-        return Secrets(**found)
+            self._write("secrets.json", {**found, **missing})
+        known = {**found, **missing}
+        return Secrets(**{name: known[name] for name in _MAKE})
 
     def state(self) -> StackState | None:
         """The stack that runs here, or ran here last."""

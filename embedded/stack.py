@@ -86,6 +86,7 @@ class Stack:
 
     def _flower(self) -> Command:
         told = {
+            "MEMLANE_NODES": "{}",  # it needs no database
             "MEMLANE_FLOWER_PORT": str(self.flower_port),
             "MEMLANE_FLOWER_USER": FLOWER_USER,
             "MEMLANE_FLOWER_PASSWORD": self.secrets.flower,

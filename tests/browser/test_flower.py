@@ -29,6 +29,18 @@ def rows(browser: Chrome, table: str) -> list[list[str]]:
         return []
 
 
+def row_with(browser: Chrome, table: str, text: str) -> list[str]:
+    """The row of a table that has a text in a cell, once there is one; tables are drawn anew every few seconds."""
+    found: list[list[str]] = []
+
+    def seen() -> bool:
+        found[:] = [row for row in rows(browser, table) if any(text in cell for cell in row)]
+        return bool(found)
+
+    eventually(seen, 30)
+    return found[0]
+
+
 def test_an_operator_sees_the_workers_and_a_drain_with_its_counts(
     stack: RunningStack, open_browser: Callable[[], Chrome]
 ) -> None:
@@ -49,11 +61,8 @@ def test_an_operator_sees_the_workers_and_a_drain_with_its_counts(
 
     browser.get(f"{stack.flower}/tasks")
 
-    def drains() -> list[list[str]]:
-        return [row for row in rows(browser, "tasks-table") if row and row[0] == "drain.remember"]
-
-    eventually(lambda: any("stored 9, searchable 9" in " ".join(row) for row in drains()), 30)
-    (drain,) = [row for row in drains() if "stored 9" in " ".join(row)]
+    drain = row_with(browser, "tasks-table", "stored 9, searchable 9")
+    assert drain[0] == "drain.remember"
     assert drain[1].startswith("shard ")
     assert 0 <= int(drain[1].removeprefix("shard ")) < 8
     assert drain[2] == "SUCCESS"
@@ -76,8 +85,7 @@ def test_nobody_can_shut_a_worker_down_from_the_browser(
     browser = open_browser()
     browser.get(stack.flower_as(*stack.login))
     browser.get(f"{stack.flower}/workers")
-    eventually(lambda: len(rows(browser, "workers-table")) == len(WORKERS), 30)
-    (worker,) = [row[0] for row in rows(browser, "workers-table") if row[0].startswith("ingest@")]
+    worker = row_with(browser, "workers-table", "ingest@")[0]
     browser.get(f"{stack.flower}/worker/{worker}")
     assert worker in browser.page_source
     assert not browser.find_elements(By.ID, "worker-shutdown")
