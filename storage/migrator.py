@@ -1,8 +1,8 @@
 """Brings the schemas up to this version: numbered SQL files, forward only, each applied once.
 
-Control is migrated first, then every shard on its node, then each model's tables in every shard. A
-session lock per database makes a second run, or a run from another process, wait and then find
-nothing to do.
+Control is migrated first, then every shard on its node, then each model's tables in every shard; with
+each schema the rights of the gateway's and the workers' roles in it. A session lock per database
+makes a second run, or a run from another process, wait and then find nothing to do.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import structlog
 
 from memlane.config.settings import Settings
 from memlane.errors import Misconfigured
-from memlane.storage import queries
+from memlane.storage import queries, roles
 from memlane.storage.cluster import schema_name
 from memlane.storage.failures import translated
 from memlane.storage.hashing import HASH_VERSION, propose_node
@@ -54,10 +54,17 @@ def migrations(kind: str) -> list[Migration]:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What was applied, as "schema: migration", and whether memories may lack the current model's vectors."""
+    """What a run came to.
+
+    Attributes:
+        applied: what was applied, as "schema: migration".
+        lacking: memories may lack the current model's vectors.
+        advice: a line for each node where we may not bring the roles up to date: what a DBA has to run there.
+    """
 
     applied: list[str]
     lacking: bool
+    advice: list[str]
 
 
 def migrate(settings: Settings, model: Model | None = None) -> Migrated:
@@ -75,16 +82,23 @@ def migrate(settings: Settings, model: Model | None = None) -> Migrated:
     with _locked(settings, settings.control) as control:
         _check_extension(control, settings.control)
         applied += _apply(control, "control", "control")
+        to_run = {settings.control: roles.create(control)}
+        roles.grant(control, "control", "control")
         placed = _placed(control, settings)
         models, lacking = _register(control, model)
     for node in sorted(set(placed.values())):
         with _locked(settings, node) as connection:
             _check_extension(connection, node)
+            to_run[node] = roles.create(connection)
             for shard in (number for number, name in placed.items() if name == node):
                 applied += _migrate_shard(connection, shard, len(placed), models)
     for line in applied:
         log.info("migrated", what=line)
-    return Migrated(applied, lacking)
+    return Migrated(applied, lacking, [_advice(node, wanted) for node, wanted in to_run.items() if wanted])
+
+
+def _advice(node: str, wanted: list[str]) -> str:
+    return f"a DBA has to run on node {node}, and then `memlane migrate` again: {'; '.join(wanted)};"
 
 
 @contextmanager
@@ -171,4 +185,5 @@ def _migrate_shard(connection: Connection, shard: int, shard_count: int, models:
     connection.execute(_CLUSTER["enroll"].render(shard=schema), enrol)
     for model in models:
         applied += _apply(connection, schema, "model", vectors=table_name(model.name), dims=str(model.dims))
+    roles.grant(connection, schema, "shard", [table_name(model.name) for model in models])
     return applied

@@ -155,7 +155,7 @@ def migrate(as_json: Json = False) -> None:
     out = Output(as_json)
     settings = load_settings()
     done = run(settings, model_of(settings))
-    text: list[Any] = [*done.applied, "up to date"]
+    text: list[Any] = [*done.applied, "up to date", *done.advice]
     if done.lacking:
         text.append(
             "memories may lack vectors of the current model: `memlane embed --everybody` asks for the missing ones"
