@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,12 +48,29 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Passwords and keys of a stack, made once."""
+    """Passwords and keys of a stack, made once; `postgres` is the superuser's, the two after it are roles'."""
 
     postgres: str
+    postgres_gateway: str
+    postgres_worker: str
     redis: str
     tenant_key: str
     admin_key: str
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+_MAKE: Mapping[str, Callable[[], str]] = {
+    "postgres": _password,
+    "postgres_gateway": _password,
+    "postgres_worker": _password,
+    "redis": _password,
+    "tenant_key": new_key,
+    "admin_key": new_key,
+}
+"""How each secret is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +160,13 @@ class Folder:
         self._write("shape.json", asdict(shape))
 
     def secrets(self) -> Secrets:
-        """The stack's secrets; made on first use."""
-        found = self._read("secrets.json")
-        if not found:
-            found = {
-                "postgres": secrets.token_urlsafe(24),
-                "redis": secrets.token_urlsafe(24),
-                "tenant_key": new_key(),
-                "admin_key": new_key(),
-            }
-            self._write("secrets.json", found)
-        return Secrets(**found)
+        """The stack's secrets; made on first use, and what an older version did not have is added."""
+        found = self._read("secrets.json") or {}
+        missing = {name: make() for name, make in _MAKE.items() if name not in found}
+        if missing:
+            self._write("secrets.json", {**found, **missing})
+        known = {**found, **missing}
+        return Secrets(**{name: known[name] for name in _MAKE})
 
     def state(self) -> StackState | None:
         """The stack that runs here, or ran here last."""

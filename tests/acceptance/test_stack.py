@@ -11,11 +11,13 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 import redis
 
@@ -229,8 +231,60 @@ def test_secrets_are_for_our_eyes_only(stack: Folder) -> None:
     assert secrets.tenant_key not in (stack.path / "state.json").read_text()
     for process in processes(stack):
         arguments = " ".join(process.cmdline())
-        for secret in (secrets.postgres, secrets.redis, secrets.tenant_key, secrets.admin_key):
+        for secret in asdict(secrets).values():
             assert secret not in arguments
+
+
+def test_each_process_has_the_rights_of_its_role_and_no_others(stack: Folder, run: Run) -> None:
+    (_, first) = (run("remember", "ada", "green tea", "--wait"), document(run("list", "ada", "--json"))[0])
+    run("forget", "ada", first["id"])
+    run("forget", "ada", "--yes")
+    run("optimize", "ada")
+    secrets, state = stack.secrets(), stack.state()
+    assert state is not None
+    wanted = {
+        "memlane gateway": "memlane_gateway",
+        "memlane ingest": "memlane_worker",
+        "memlane maintenance": "memlane_worker",
+        "memlane sweep": "memlane_worker",
+        "memlane upkeep": "memlane",
+    }
+
+    def seen() -> dict[str, str]:
+        found: dict[str, str] = {}
+        for address in state.nodes.values():
+            with psycopg.connect(f"postgresql://memlane:{secrets.postgres}@{address}/memlane") as connection:
+                query = "SELECT application_name, usename FROM pg_stat_activity WHERE application_name LIKE 'memlane %'"
+                found |= dict(connection.execute(query).fetchall())
+        return found
+
+    eventually(lambda: seen() == wanted, 30)
+    for process in state.processes:
+        if process.name.startswith(("gateway", "worker", "beat")) and process.name != "worker-upkeep":
+            assert secrets.postgres not in str(psutil.Process(process.pid).environ()), process.name
+    for log in stack.logs.iterdir():
+        text = log.read_text(errors="replace")
+        for secret in (secrets.postgres_gateway, secrets.postgres_worker, "SCRAM-SHA-256"):
+            assert secret not in text, log.name
+    address = next(iter(state.nodes.values()))
+    with (
+        psycopg.connect(
+            f"postgresql://memlane_gateway:{secrets.postgres_gateway}@{address}/memlane", autocommit=True
+        ) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("CREATE TEMPORARY TABLE t (a int)")
+
+
+def test_a_folder_of_an_older_version_gets_the_secrets_that_it_lacks(process_folder: Path) -> None:
+    folder = Folder(process_folder / "data")
+    folder.prepare()
+    older = {"postgres": "p", "redis": "r", "tenant_key": "t", "admin_key": "a"}
+    (folder.path / "secrets.json").write_text(json.dumps(older))
+    made = asdict(folder.secrets())
+    assert {name: made[name] for name in older} == older
+    assert len(set(made.values())) == len(made)
+    assert asdict(folder.secrets()) == made
 
 
 def test_up_in_the_foreground_stops_with_ctrl_c(process_folder: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import psycopg
@@ -44,6 +44,7 @@ from tests.support import (
 )
 
 MakeLane = Callable[[Settings], Lane]
+Session: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 WORK = (Kind.REMEMBER, Kind.EMBED, Kind.TEXT_EMBED, Kind.FORGET)
 """All but upkeep, which goes by the owner's rights."""
@@ -56,7 +57,7 @@ def worker(settings: Settings, make_lane: MakeLane) -> Lane:
 
 
 @contextmanager
-def session(settings: Settings, role: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+def session(settings: Settings, role: str) -> Iterator[Session]:
     """A session of a role on the node that holds control and some shards."""
     with sql(as_role(settings, role)) as connection:
         yield connection
@@ -115,9 +116,7 @@ def test_the_sweep_takes_up_what_is_left(worker: Lane, settings: Settings) -> No
 
 
 @contextmanager
-def stalled(
-    settings: Settings, application: str = "memlane stalled"
-) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+def stalled(settings: Settings, application: str = "memlane stalled") -> Iterator[Session]:
     """A session that stays inside a transaction; it may be ended meanwhile."""
     with sql(settings) as connection:
         connection.execute("SELECT set_config('application_name', %s, false)", (application,))
@@ -261,7 +260,7 @@ def test_what_is_refused(settings: Settings, lane: Lane, role: str) -> None:
     assert allowed == []
 
 
-def _refused(connection: "psycopg.Connection[tuple[Any, ...]]", text: str, schema: str) -> bool:
+def _refused(connection: Session, text: str, schema: str) -> bool:
     """Whether a statement is refused for want of a right, and for nothing else."""
     try:
         connection.execute(text.format(shard=schema).encode())
@@ -270,7 +269,7 @@ def _refused(connection: "psycopg.Connection[tuple[Any, ...]]", text: str, schem
     return False
 
 
-def test_a_stranger_may_not_even_ask_the_fence(settings: Settings, lane: Lane, postgres: Postgres) -> None:
+def test_a_stranger_may_not_even_ask_the_fence(settings: Settings, lane: Lane) -> None:
     schema = _first(lane).schema
     name = f"stranger_{uuid4().hex[:8]}"
     with sql(settings) as connection:
@@ -330,7 +329,7 @@ def owned(server: Postgres, how: str) -> Settings:
     with psycopg.connect(server.uri("owned"), autocommit=True) as connection:
         connection.execute("CREATE EXTENSION vector")
     uri = make_conninfo(server.uri("owned"), user="memlane_migrator", password=ROLE_PASSWORD)
-    return Settings(nodes={"node-1": uri}, shard_count=2, embedder="hash", profile="test")  # type: ignore[dict-item,arg-type]
+    return Settings(nodes={"node-1": uri}, shard_count=2, embedder="hash", profile="test")
 
 
 def run_advice(server: Postgres, line: str) -> None:
