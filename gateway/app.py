@@ -90,14 +90,15 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
     wake = Wakeups(celery, make_marks(settings.marks_url, settings.mark_s))
     lane = Lane(settings, "gateway", wake, pool_size=settings.gateway_threads)
     threads = NodeThreads(lane.cluster, settings)
+    tally = Tally(lane, threads)
     return Gateway(
         settings=settings,
         lane=lane,
         threads=threads,
         questions=Questions(lane, threads, settings),
-        keys=Keys(lane.cluster.control, settings.key_cache_s),
+        keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),
-        tally=Tally(lane, threads),
+        tally=tally,
         metrics=metrics,
         broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),
     )

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from memlane import __version__
-from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+from memlane.contract import limits
+from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
 from memlane.contract.text import Clean
 from memlane.errors import Unavailable
 from memlane.gateway import overview
@@ -31,12 +32,21 @@ class TenantRequest(BaseModel):
 
 
 class KeyRequest(BaseModel):
-    """A key to be made: for a tenant, or for the admin without one."""
+    """A key to be made: for a tenant, or for the admin without one; for some seconds, or for good."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tenant: str | None = None
     label: Annotated[str, StringConstraints(max_length=128), Clean] = ""
+    lives_s: Annotated[float, Field(gt=0, le=limits.KEY_S)] | None = None
+
+
+class RotateRequest(BaseModel):
+    """A key to be replaced: for how many seconds it goes on being good; a day unless said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grace_s: Annotated[float, Field(ge=0, le=limits.KEY_S)] = 86_400.0
 
 
 @router.get("/tenants", response_model=list[TenantStatus])
@@ -69,7 +79,9 @@ async def create_key(request: Request) -> Response:
     gateway = gateway_of(request)
     asked = await read(request, KeyRequest)
     control = gateway.lane.cluster.control
-    key = await gateway.threads.on_control(lambda: tenants.create_key(control, asked.tenant, asked.label))
+    key = await gateway.threads.on_control(
+        lambda: tenants.create_key(control, asked.tenant, asked.label, lives_s=asked.lives_s)
+    )
     return answer(NewKey(key), 201)
 
 
@@ -78,8 +90,19 @@ async def revoke_key(request: Request, prefix: Annotated[str, Clean]) -> dict[st
     """Make a key worthless, by the part of it between the underscores."""
     gateway = gateway_of(request)
     await gateway.threads.on_control(lambda: tenants.revoke_key(gateway.lane.cluster.control, prefix))
-    gateway.keys.revoked(prefix)
+    gateway.keys.ends(prefix)
     return {"prefix": prefix, "revoked": True}
+
+
+@router.post("/keys/{prefix}/rotate", status_code=201, response_model=RotatedKey, openapi_extra=body_of(RotateRequest))
+async def rotate_key(request: Request, prefix: Annotated[str, Clean]) -> Response:
+    """Make a key in the place of another, which goes on being good for a while; the new one is shown this once."""
+    gateway = gateway_of(request)
+    asked = await read(request, RotateRequest)
+    control = gateway.lane.cluster.control
+    made = await gateway.threads.on_control(lambda: tenants.rotate_key(control, prefix, asked.grace_s))
+    gateway.keys.ends(prefix, made.left_s)
+    return answer(RotatedKey(made.key, prefix, made.left_s), 201)
 
 
 @router.get("/shards", response_model=list[ShardStatus])

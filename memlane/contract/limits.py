@@ -35,3 +35,6 @@ PAGE_ITEMS = 500
 
 WAIT_S = 60.0
 """Longest time that a request waits for a receipt, in seconds."""
+
+KEY_S = 10 * 366 * 86_400
+"""Longest time that a key may be made for, or go on beside the one that takes its place, in seconds."""

@@ -36,7 +36,7 @@ GRANT USAGE ON SCHEMA {schema} TO {role};
 -- The gateway reads the map, knows tenants and keys, makes, rotates and revokes keys, and shows the duties.
 GRANT SELECT ON control.cluster, control.shards, control.tenants, control.api_keys, control.ticks TO memlane_gateway;
 GRANT INSERT ON control.tenants, control.api_keys TO memlane_gateway;
-GRANT UPDATE (revoked_at) ON control.api_keys TO memlane_gateway;
+GRANT UPDATE (revoked_at, expires_at, last_used_at) ON control.api_keys TO memlane_gateway;
 GRANT SELECT (model, is_current), UPDATE (backfilled_at) ON control.models TO memlane_gateway;
 
 -- name: memlane_gateway_shard

@@ -103,7 +103,16 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     assert document(run("env", "--json"))["MEMLANE_BROKER_URL"].startswith("redis://:")
     prefix = key.split("_")[1]
     assert prefix in run("keys", "list", "acme").stdout
+    replaced = run("keys", "rotate", prefix, "--grace", "1h", "--json")
+    assert document(replaced)["good_for_s"] == 3600
+    assert f"key {prefix} is good until" in run("keys", "rotate", key).stderr  # a whole key names itself as well
+    assert "good until" in run("keys", "list", "acme").stdout
+    assert "no duration" in run("keys", "rotate", prefix, "--grace", "soon", code=2).stderr
     run("keys", "revoke", prefix)
+    for command in ("revoke", "rotate"):
+        assert "was revoked" in run("keys", command, prefix, code=1).stderr
+        assert "there is no key with prefix 0123456789ab" in run("keys", command, "0123456789ab", code=1).stderr
+    assert "expires_at" in run("keys", "list", "--json").stdout
     run("forget", "ada", hit["memory"]["id"])
     assert run("forget", "ada", "--yes").stdout.startswith("forgotten")
     assert run("list", "ada").stdout.strip() == "no memories"
