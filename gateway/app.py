@@ -9,7 +9,7 @@ import structlog
 from fastapi import Depends, FastAPI
 
 from memlane import __version__
-from memlane.config.settings import Settings
+from memlane.config.settings import Serves, Settings
 from memlane.errors import MemlaneError
 from memlane.gateway import problems
 from memlane.gateway.auth import Keys
@@ -20,6 +20,7 @@ from memlane.gateway.routes import admin, agents, memories, probes, recall, rece
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
+from memlane.gateway.unread import CloseUnread
 from memlane.gateway.waiters import Waiters
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
@@ -40,7 +41,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.gateway = gateway
         gateway.lane.open()
         await _first_map(gateway)
-        await asyncio.to_thread(lambda: gateway.lane.provider)
+        if settings.serves is not Serves.ADMIN:
+            await asyncio.to_thread(lambda: gateway.lane.provider)
         tally = asyncio.create_task(gateway.tally.run())
         if settings.ready_file is not None:
             settings.ready_file.touch()
@@ -62,12 +64,22 @@ def create_app(settings: Settings) -> FastAPI:
         description="Durable, searchable long-term memory for AI agents.",
         lifespan=lifespan,
     )
-    for routes in (memories, receipts, recall, agents, admin):
-        app.include_router(routes.router, dependencies=[Depends(known_only)])
+    for router in _ROUTERS[settings.serves]:
+        app.include_router(router, dependencies=[Depends(known_only)])
     app.include_router(probes.router)
     problems.install(app)
+    app.add_middleware(CloseUnread)
     app.add_middleware(Measured, metrics=metrics)
     return app
+
+
+_TENANTS = (memories.router, receipts.router, recall.router, agents.router)
+
+_ROUTERS = {
+    Serves.ALL: (*_TENANTS, admin.router),
+    Serves.TENANTS: _TENANTS,
+    Serves.ADMIN: (admin.router,),
+}
 
 
 class _App(FastAPI):

@@ -8,6 +8,7 @@ from time import monotonic
 import structlog
 from fastapi import Request
 
+from memlane.config.settings import Serves
 from memlane.errors import Forbidden, Unauthorized, Unavailable
 from memlane.gateway.threads import LOOK_S, Threads
 from memlane.storage import tenants
@@ -108,12 +109,17 @@ async def principal(request: Request) -> Principal:
 
     Raises:
         Unauthorized: there is no key, or it is not good.
+        Forbidden: it is the admin's, and this gateway is for tenants alone.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise Unauthorized("an API key is needed: Authorization: Bearer mlk_...")
-    keys: Keys = request.app.state.gateway.keys
-    return await keys.holder(key.strip())
+    gateway = request.app.state.gateway
+    keys: Keys = gateway.keys
+    found = await keys.holder(key.strip())
+    if found.admin and gateway.settings.serves is Serves.TENANTS:
+        raise Forbidden("this gateway takes no admin key")
+    return found
 
 
 async def tenant(request: Request) -> str:

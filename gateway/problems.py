@@ -19,6 +19,7 @@ from memlane.errors import (
     Misconfigured,
     NotFound,
     TooLarge,
+    TooSlow,
     Unauthorized,
     Unavailable,
 )
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 _STATUS: tuple[tuple[type[MemlaneError], int, str], ...] = (
     (Malformed, 400, "malformed"),
     (TooLarge, 413, "too_large"),
+    (TooSlow, 408, "too_slow"),
     (InvalidInput, 422, "invalid_input"),
     (Forbidden, 403, "forbidden"),
     (Unauthorized, 401, "unauthorized"),

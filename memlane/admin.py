@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from memlane.client.calls import Call
 from memlane.client.synchronous import Client
-from memlane.contract import wire
+from memlane.contract import Ledger, wire
 from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
 
 T = TypeVar("T")
@@ -31,6 +31,10 @@ class Admin:
     def status(self) -> Status:
         """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
         return self._get("/status", Status)
+
+    def ledger(self) -> Ledger:
+        """What became of everything that was handed over, by all tenants."""
+        return self._get("/ledger", Ledger)
 
     def shards(self) -> Sequence[ShardStatus]:
         """Where each shard lives, and what it holds."""

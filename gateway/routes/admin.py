@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from memlane import __version__
-from memlane.contract import limits
+from memlane.contract import Ledger, limits
 from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
 from memlane.contract.text import Clean
 from memlane.errors import Unavailable
@@ -128,6 +128,12 @@ async def embed_missing(request: Request) -> dict[str, Any]:
     opened = await gateway.threads.on_all(numbers, lambda number: batch_embed.open_missing(lane, number, None))
     await gateway.threads.on_control(lambda: models.backfilled(lane.cluster.control, lane.model))
     return {"jobs": sum(opened)}
+
+
+@router.get("/ledger", response_model=Ledger)
+async def read_ledger(request: Request) -> Response:
+    """The sums of all tenants: accepted = stored + dropped + parked + open."""
+    return answer(await overview.ledger_of(gateway_of(request), None))
 
 
 @router.get("/status", response_model=Status)

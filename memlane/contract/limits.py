@@ -18,6 +18,12 @@ TAGS = 32
 TAG_CHARS = 64
 """Longest tag, in characters."""
 
+KINDS = 100
+"""Most kinds that a filter names."""
+
+FIELDS = 32
+"""Most fields of one object, known or not; an error for each of a million would be work for nothing."""
+
 QUERY_BYTES = 8 * 1024
 """Longest query of a recall, in bytes of UTF-8."""
 

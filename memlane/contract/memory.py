@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
 from uuid_utils.compat import uuid7
 
@@ -54,7 +54,7 @@ class MemoryItem(BaseModel):
     key: Name | None = None
     kind: Name = "fact"
     importance: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.5
-    tags: Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS)] = ()
+    tags: Annotated[tuple[Tag, ...], FailFast(), Field(max_length=limits.TAGS)] = ()
     metadata: Metadata = Field(default_factory=dict)
     occurred_at: Time | None = None
     thread: Name | None = None
