@@ -40,6 +40,17 @@ class EmbedderName(StrEnum):
     HASH = "hash"
 
 
+class Serves(StrEnum):
+    """Which endpoints a gateway process has, beside the probes."""
+
+    ALL = "all"
+    """Tenants' and the admin's."""
+    TENANTS = "tenants"
+    """No /v1/admin, and no admin key is taken: for the process that strangers reach."""
+    ADMIN = "admin"
+    """Nothing but /v1/admin."""
+
+
 class WorkerClassName(StrEnum):
     """The classes of worker processes; config/celery.py says what each consumes."""
 
@@ -147,6 +158,8 @@ class Settings(BaseSettings):
     """Address that the gateway listens on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8777
     """Port that the gateway listens on."""
+    serves: Serves = Serves.ALL
+    """Which endpoints the gateway has: all, tenants (no /v1/admin) or admin (nothing else); probes always."""
     gateway_threads: Count = 8
     """Threads, and so connections, of the gateway for each node; a node that hangs holds up only its own."""
     gateway_queue: Count = 256
@@ -155,6 +168,8 @@ class Settings(BaseSettings):
     """How long a recall waits for its question's vector before it goes by words alone."""
     max_body_bytes: Count = BODY_BYTES
     """Largest request body."""
+    body_s: Seconds = 30.0
+    """How long a request's body may take to arrive; longer than that is answered with 408."""
     key_cache_s: Seconds = 10.0
     """How long a key is trusted without asking control again; longer while control is down."""
     poll_s: Seconds = 0.02

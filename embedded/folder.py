@@ -48,9 +48,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Passwords and keys of a stack, made once."""
+    """Passwords and keys of a stack, made once; `postgres` is the superuser's, the two after it are roles'."""
 
     postgres: str
+    postgres_gateway: str
+    postgres_worker: str
     redis: str
     tenant_key: str
     admin_key: str
@@ -63,6 +65,8 @@ def _password() -> str:
 
 _MAKE: Mapping[str, Callable[[], str]] = {
     "postgres": _password,
+    "postgres_gateway": _password,
+    "postgres_worker": _password,
     "redis": _password,
     "tenant_key": new_key,
     "admin_key": new_key,

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from time import monotonic, sleep
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier, Literal
 
 from memlane.embedded.process import Command, as_user
 from memlane.embedded.user import closed_to, give, server_user
@@ -58,8 +60,24 @@ class Postgres:
         return self.folder / "data"
 
     def uri(self, database: str = DATABASE) -> str:
-        """Where to connect to."""
+        """Where to connect to, as the superuser."""
         return uri(f"127.0.0.1:{self.port}", self.password, database)
+
+    def uri_of(self, role: str, password: str) -> str:
+        """Where a role with fewer rights connects to."""
+        return uri(f"127.0.0.1:{self.port}", password, user=role)
+
+    def let_in(self, passwords: Mapping[str, str]) -> None:
+        """Let roles log in with these passwords; the server is sent, and so could log, only their hashes.
+
+        Temporary tables are for none of them.
+        """
+        with psycopg.connect(make_conninfo(self.uri(), connect_timeout=2), autocommit=True) as connection:
+            connection.execute(f"REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC".encode())
+            for role, password in passwords.items():
+                kept = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+                alter = SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+                connection.execute(alter.format(Identifier(role), Literal(kept.decode())))
 
     def prepare(self) -> None:
         """Make the data directory, if there is none, and write the settings of this start.
@@ -134,9 +152,9 @@ class Postgres:
             conf.write("\ninclude 'memlane.conf'\n")
 
 
-def uri(address: str, password: str, database: str = DATABASE) -> str:
+def uri(address: str, password: str, database: str = DATABASE, user: str = SUPERUSER) -> str:
     """Where to connect to a server, by its host and port."""
-    return f"postgresql://{SUPERUSER}:{password}@{address}/{database}"
+    return f"postgresql://{user}:{password}@{address}/{database}"
 
 
 def binaries(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from memlane.embedded.ports import free_port
 from memlane.embedded.postgres import Postgres
 from memlane.embedded.process import Command
 from memlane.embedded.redis import Redis
+from memlane.storage.roles import GATEWAY, WORKER
 
 TENANT = "default"
 """The tenant that an embedded stack comes with."""
@@ -71,8 +72,9 @@ class Stack:
     def processes(self) -> list[Command]:
         """Our own processes, in the order in which they are started."""
         found = [self._worker(worker_class) for worker_class in WORKER_CLASSES.values()]
-        found += [self._process(f"beat-{n}", ["celery", "-A", _APP, "--quiet", "beat"]) for n in range(1, BEATS + 1)]
-        return [*found, self._process("gateway", ["memlane.gateway"]), self._flower()]
+        beat = ["celery", "-A", _APP, "--quiet", "beat"]
+        found += [self._process(f"beat-{n}", beat, self._as_role(WORKER)) for n in range(1, BEATS + 1)]
+        return [*found, self._process("gateway", ["memlane.gateway"], self._as_role(GATEWAY)), self._flower()]
 
     def _worker(self, worker_class: WorkerClass) -> Command:
         name = f"worker-{worker_class.name}"
@@ -82,7 +84,20 @@ class Stack:
             *("--queues", ",".join(worker_class.queues), "--concurrency", str(processes)),
             *("--without-gossip", "--without-mingle"),  # the heartbeat stays: by it Flower knows who is there
         ]
-        return self._process(name, arguments, {"MEMLANE_WORKER_CLASS": worker_class.name.value, **_AS_ROOT})
+        # Only a table's owner may build an index.
+        role = {} if worker_class.name is WorkerClassName.UPKEEP else self._as_role(WORKER)
+        return self._process(name, arguments, {"MEMLANE_WORKER_CLASS": worker_class.name.value, **_AS_ROOT, **role})
+
+    @property
+    def passwords(self) -> Mapping[str, str]:
+        """Of the roles in Postgres that have no more rights than they need."""
+        return {GATEWAY: self.secrets.postgres_gateway, WORKER: self.secrets.postgres_worker}
+
+    def _as_role(self, role: str) -> Mapping[str, str]:
+        """What a process is told that has a role's rights and not the superuser's."""
+        return {
+            "MEMLANE_NODES": json.dumps({node.name: node.uri_of(role, self.passwords[role]) for node in self.nodes})
+        }
 
     def _flower(self) -> Command:
         told = {

@@ -191,6 +191,8 @@ class Supervisor:
 
             minilm.convert(minilm.find_weights(settings), settings.model_cache)
         migrated = migrate(settings, model_of(settings), post=True)
+        for node in self._stack.nodes:
+            node.let_in(self._stack.passwords)
         lane = Lane(settings, "supervisor")
         lane.open()
         try:

@@ -9,7 +9,7 @@ import structlog
 from fastapi import Depends, FastAPI
 
 from memlane import __version__
-from memlane.config.settings import Settings
+from memlane.config.settings import Serves, Settings
 from memlane.errors import Forbidden, InvalidInput, MemlaneError, Unauthorized, Unavailable
 from memlane.gateway import openapi, problems
 from memlane.gateway.auth import Keys
@@ -20,6 +20,7 @@ from memlane.gateway.routes import admin, agents, docs, memories, probes, recall
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
+from memlane.gateway.unread import CloseUnread
 from memlane.gateway.waiters import Waiters
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
@@ -43,7 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.gateway = gateway
         gateway.lane.open()
         await _first_map(gateway)
-        await asyncio.to_thread(lambda: gateway.lane.provider)
+        if settings.serves is not Serves.ADMIN:
+            await asyncio.to_thread(lambda: gateway.lane.provider)
         tally = asyncio.create_task(gateway.tally.run())
         if settings.ready_file is not None:
             settings.ready_file.touch()
@@ -67,13 +69,23 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
     )
-    for routes in (memories, receipts, recall, agents, admin):
-        app.include_router(routes.router, dependencies=[Depends(known_only)], responses=_REFUSALS)
+    for router in _ROUTERS[settings.serves]:
+        app.include_router(router, dependencies=[Depends(known_only)], responses=_REFUSALS)
     app.include_router(probes.router)
     app.include_router(docs.router)
     problems.install(app)
+    app.add_middleware(CloseUnread)
     app.add_middleware(Measured, metrics=metrics)
     return app
+
+
+_TENANTS = (memories.router, receipts.router, recall.router, agents.router)
+
+_ROUTERS = {
+    Serves.ALL: (*_TENANTS, admin.router),
+    Serves.TENANTS: _TENANTS,
+    Serves.ADMIN: (admin.router,),
+}
 
 
 class _App(FastAPI):
@@ -91,14 +103,15 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
     wake = Wakeups(celery, make_marks(settings.marks_url, settings.mark_s))
     lane = Lane(settings, "gateway", wake, pool_size=settings.gateway_threads)
     threads = NodeThreads(lane.cluster, settings)
+    tally = Tally(lane, threads)
     return Gateway(
         settings=settings,
         lane=lane,
         threads=threads,
         questions=Questions(lane, threads, settings),
-        keys=Keys(lane.cluster.control, settings.key_cache_s),
+        keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),
-        tally=Tally(lane, threads),
+        tally=tally,
         metrics=metrics,
         broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),
     )

@@ -1,5 +1,6 @@
-"""Bodies: read up to a limit, parsed once, checked against the contract."""
+"""Bodies: read up to a limit and for so long, parsed once, checked against the contract."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -7,14 +8,19 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
+from memlane.config.settings import Settings
 from memlane.contract import wire
 from memlane.contract.parsing import parse
-from memlane.errors import FieldError, InvalidInput, Malformed, TooLarge
+from memlane.errors import FieldError, InvalidInput, Malformed, TooLarge, TooSlow
 from memlane.gateway.docstrings import Docstring
 from memlane.gateway.problems import failing
 
 M = TypeVar("M", bound=BaseModel)
+
+_DIGITS = 20
+"""As many digits of an announced length are looked at: Python refuses to read thousands of them."""
 
 
 async def read_json(request: Request) -> Any:
@@ -22,23 +28,37 @@ async def read_json(request: Request) -> Any:
 
     Raises:
         TooLarge: it is over the limit; no more of it is read.
-        Malformed: it is not JSON.
+        TooSlow: it did not arrive in time.
+        Malformed: it is not JSON, or not all of it came.
     """
-    limit: int = request.app.state.gateway.settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
+    settings: Settings = request.app.state.gateway.settings
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Malformed([FieldError("body", "must not be compressed")])
     try:
-        return json.loads(b"".join(parts))
+        async with asyncio.timeout(settings.body_s):
+            body = await _read(request, settings.max_body_bytes)
+    except TimeoutError:
+        raise TooSlow([FieldError("body", f"did not arrive within {settings.body_s:g} s")]) from None
+    except ClientDisconnect:
+        raise Malformed([FieldError("body", "is not all there")]) from None
+    try:
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise Malformed([FieldError("body", f"is not JSON{where}")]) from None
+
+
+async def _read(request: Request, limit: int) -> bytearray:
+    """All bytes; more than the limit are not even begun with where they are announced."""
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdecimal() and int(announced[:_DIGITS]) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for part in request.stream():
+        if len(body) + len(part) > limit:
+            raise _too_large(limit)
+        body += part
+    return body
 
 
 async def read(request: Request, model: type[M]) -> M:

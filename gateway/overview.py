@@ -1,9 +1,11 @@
 """Nodes and shards as they are now, asked side by side: one that hangs is down, not missing."""
 
+from memlane.contract import Ledger
 from memlane.contract.status import NodeStatus, ShardStatus
+from memlane.errors import Unavailable
 from memlane.gateway.state import Gateway
 from memlane.gateway.threads import LOOK_S
-from memlane.storage import status
+from memlane.storage import ledger, status
 
 
 async def nodes(gateway: Gateway) -> list[NodeStatus]:
@@ -21,3 +23,12 @@ async def shards(gateway: Gateway) -> list[ShardStatus]:
         one if isinstance(one, ShardStatus) else ShardStatus(number, cluster.node_of(number) or "unknown", False)
         for number, one in zip(numbers, found, strict=True)
     ]
+
+
+async def ledger_of(gateway: Gateway, tenant: str | None) -> Ledger:
+    """The sums of a tenant, or of all, over the shards that answer."""
+    cluster = gateway.lane.cluster
+    numbers = range(cluster.shard_count)
+    found = await gateway.threads.on_each(numbers, lambda number: ledger.sums(cluster.shard(number), tenant))
+    answers = (None if isinstance(one, Unavailable) else one for one in found)
+    return ledger.added(dict(zip(numbers, answers, strict=True)))

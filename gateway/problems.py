@@ -21,6 +21,7 @@ from memlane.errors import (
     Misconfigured,
     NotFound,
     TooLarge,
+    TooSlow,
     Unauthorized,
     Unavailable,
 )
@@ -33,6 +34,7 @@ PROBLEM_JSON = "application/problem+json"
 _STATUS: tuple[tuple[type[MemlaneError], int, str], ...] = (
     (Malformed, 400, "malformed"),
     (TooLarge, 413, "too_large"),
+    (TooSlow, 408, "too_slow"),
     (InvalidInput, 422, "invalid_input"),
     (Forbidden, 403, "forbidden"),
     (Unauthorized, 401, "unauthorized"),

@@ -4,13 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
+from time import monotonic
 
 import structlog
 
 from memlane.contract import Event
 from memlane.errors import MemlaneError
-from memlane.gateway.threads import NodeThreads
-from memlane.storage import ledger, memories
+from memlane.gateway.threads import LOOK_S, NodeThreads
+from memlane.storage import ledger, memories, tenants
 from memlane.storage.cluster import Shard
 from memlane.tasks.lane import Lane
 
@@ -18,9 +20,15 @@ log = structlog.get_logger(__name__)
 
 _EVERY_S = 1.0
 
+_KEY_EVERY_S = 60.0
+"""How often the use of one key is noted at most."""
+
+_MOST_KEYS = 10_000
+"""How many keys' last use is remembered at most."""
+
 
 class Tally:
-    """Counts accesses to memories, and items that were refused before they came to a shard.
+    """Counts accesses to memories, items that were refused before they came to a shard, and which keys are used.
 
     What a process had not written when it was killed is lost: these counts guide, they do not prove.
     """
@@ -30,6 +38,8 @@ class Tally:
         self._threads = threads
         self._accesses: Counter[tuple[int, int, int]] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._used: set[str] = set()
+        self._used_at: dict[str, float] = {}
 
     def accessed(self, shard: int, accesses: Mapping[tuple[int, int], int]) -> None:
         """Memories were recalled: agent's number and memory's number to how often."""
@@ -39,6 +49,15 @@ class Tally:
         """Items of a tenant were refused."""
         if count:
             self._rejected[tenant] += count
+
+    def used(self, prefix: str) -> None:
+        """A key was used; it is noted once a minute, whether that could be written or not."""
+        now = monotonic()
+        if now - self._used_at.get(prefix, -inf) >= _KEY_EVERY_S:
+            if len(self._used_at) >= _MOST_KEYS:
+                self._used_at.clear()
+            self._used_at[prefix] = now
+            self._used.add(prefix)
 
     async def run(self) -> None:
         """Write what was counted, for ever."""
@@ -57,6 +76,16 @@ class Tally:
             await self._write(number, partial(_accessed, here))
         for tenant, count in rejected.items():
             await self._write(self._lane.cluster.shard_of(tenant, ""), partial(_rejected, tenant, count))
+        if self._used:
+            await self._write_used()
+
+    async def _write_used(self) -> None:
+        used, self._used = self._used, set()
+        control = self._lane.cluster.control
+        try:
+            await self._threads.on_control(lambda: tenants.note_use(control, used), LOOK_S)
+        except MemlaneError as error:
+            log.info("tally.keys_not_written", keys=len(used), why=str(error))
 
     async def _write(self, number: int, work: Callable[[Shard], None]) -> None:
         try:

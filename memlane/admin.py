@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from memlane.client.calls import Call
 from memlane.client.synchronous import Client
-from memlane.contract import wire
-from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+from memlane.contract import Ledger, wire
+from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
 
 T = TypeVar("T")
 
@@ -31,6 +32,10 @@ class Admin:
         """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
         return self._get("/status", Status)
 
+    def ledger(self) -> Ledger:
+        """What became of everything that was handed over, by all tenants."""
+        return self._get("/ledger", Ledger)
+
     def shards(self) -> Sequence[ShardStatus]:
         """Where each shard lives, and what it holds."""
         return self._get("/shards", list[ShardStatus])
@@ -53,13 +58,30 @@ class Admin:
         read = Call("GET", "/v1/admin/keys", lambda data: wire.load(list[KeyStatus], data), params=params)
         return self._client.send(read)
 
-    def create_key(self, tenant: str | None, label: str = "") -> str:
+    def create_key(self, tenant: str | None, label: str = "", lives_s: float | None = None) -> str:
         """Make a key for a tenant, or for the admin without one; it is shown this once.
+
+        Args:
+            tenant: whose.
+            label: what it is for.
+            lives_s: after how many seconds it ends; it does not unless given.
 
         Raises:
             NotFound: there is no such tenant.
         """
-        return wire.load(NewKey, self._post("/keys", {"tenant": tenant, "label": label})).key
+        return wire.load(NewKey, self._post("/keys", {"tenant": tenant, "label": label, "lives_s": lives_s})).key
+
+    def rotate_key(self, prefix: str, grace_s: float = 86_400.0) -> RotatedKey:
+        """Make a key that takes another's place, for the same tenant; it is shown this once.
+
+        Args:
+            prefix: of the key that is replaced.
+            grace_s: for how many seconds that goes on being good; 0 ends it at once.
+
+        Raises:
+            NotFound: there is none with this prefix, or it has ended.
+        """
+        return wire.load(RotatedKey, self._post(f"/keys/{quote(prefix, safe='')}/rotate", {"grace_s": grace_s}))
 
     def revoke_key(self, prefix: str) -> None:
         """Make a key worthless.
@@ -67,7 +89,7 @@ class Admin:
         Raises:
             NotFound: there is none with this prefix, or it was revoked before.
         """
-        self._client.send(Call("DELETE", f"/v1/admin/keys/{prefix}", lambda data: data))
+        self._client.send(Call("DELETE", f"/v1/admin/keys/{quote(prefix, safe='')}", lambda data: data))
 
     def embed_missing(self) -> int:
         """Ask for the vectors that memories of any tenant lack; how many jobs that made."""

@@ -3,7 +3,8 @@
 MemlaneError
 ├── InvalidInput        a field is wrong; `fields` names it
 │   ├── Malformed       a body that is not JSON
-│   └── TooLarge        a body over the limit
+│   ├── TooLarge        a body over the limit
+│   └── TooSlow         a body that did not arrive in time (retryable)
 ├── Unauthorized        no key, an unknown or a revoked one
 │   └── Forbidden       a key that may not do this
 ├── NotFound            no such memory
@@ -54,6 +55,12 @@ class Malformed(InvalidInput):
 
 class TooLarge(InvalidInput):
     """A body over the limit."""
+
+
+class TooSlow(InvalidInput):
+    """A body that did not arrive in time."""
+
+    retryable = True
 
 
 class Unauthorized(MemlaneError):

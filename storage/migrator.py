@@ -4,9 +4,9 @@ What a file named `..._pre_...` does leaves an older version of the processes wo
 before they are replaced. One named `..._post_...` is applied when none of them is left: when asked
 for, or where the schema is new.
 
-Control is migrated first, then every shard on its node, then each model's tables in every shard. A
-session lock per database makes a second run, or a run from another process, wait and then find
-nothing to do.
+Control is migrated first, then every shard on its node, then each model's tables in every shard; with
+each schema the rights of the gateway's and the workers' roles in it. A session lock per database
+makes a second run, or a run from another process, wait and then find nothing to do.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from psycopg import Connection
 
 from memlane.config.settings import Settings
 from memlane.errors import Misconfigured
-from memlane.storage import queries
+from memlane.storage import queries, roles
 from memlane.storage.cluster import schema_name
 from memlane.storage.hashing import HASH_VERSION, propose_node
 from memlane.storage.models import Model, table_name
@@ -69,11 +69,13 @@ class Migrated:
         applied: what was applied, as "schema: scope migration".
         waiting: what waits until no process of an older version runs.
         lacking: whether memories may lack the current model's vectors.
+        advice: a line for each node where we may not bring the roles up to date: what a DBA has to run there.
     """
 
     applied: list[str]
     waiting: list[str]
     lacking: bool
+    advice: list[str]
 
 
 def migrate(settings: Settings, model: Model | None = None, *, post: bool = False) -> Migrated:
@@ -90,18 +92,26 @@ def migrate(settings: Settings, model: Model | None = None, *, post: bool = Fals
         Unavailable: a table was in use for too long; run again, it goes on where it was.
     """
     check_nodes(settings)
-    done = Migrated([], [], False)
+    done = Migrated([], [], False, [])
     with _locked(settings, settings.control) as control:
         check_extension(control, settings.control)
         _apply(done, control, "control", "control", post)
+        to_run = {settings.control: roles.create(control)}
+        roles.grant(control, "control", "control")
         placed = _placed(control, settings)
         models, lacking = _register(control, model)
     for node in sorted(set(placed.values())):
         with _locked(settings, node) as connection:
             check_extension(connection, node)
+            to_run[node] = roles.create(connection)
             for shard in (number for number, name in placed.items() if name == node):
                 _migrate_shard(done, connection, shard, len(placed), models, post)
-    return replace(done, lacking=lacking)
+    advice = [_advice(node, wanted) for node, wanted in to_run.items() if wanted]
+    return replace(done, lacking=lacking, advice=advice)
+
+
+def _advice(node: str, wanted: list[str]) -> str:
+    return f"a DBA has to run on node {node}, and then `memlane migrate` again: {'; '.join(wanted)};"
 
 
 @contextmanager
@@ -190,3 +200,4 @@ def _migrate_shard(
     for model in models:
         places = {"vectors": table_name(model.name), "dims": str(model.dims)}
         _apply(done, connection, schema, "model", post, **places)
+    roles.grant(connection, schema, "shard", [table_name(model.name) for model in models])

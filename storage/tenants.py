@@ -3,6 +3,7 @@
 import hmac
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -27,6 +28,22 @@ class Principal:
     def admin(self) -> bool:
         """Whether this is the admin."""
         return self.tenant is None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a key, and for how many seconds it is good; None: until it is revoked."""
+
+    principal: Principal
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """The key that takes another's place, and for how many seconds the other one is good beside it."""
+
+    key: str
+    left_s: float
 
 
 def check_tenant(name: object) -> str:
@@ -57,8 +74,17 @@ def new_key() -> str:
     return f"mlk_{secrets.token_hex(6)}_{secrets.token_hex(24)}"
 
 
-def create_key(control: Node, tenant: str | None, label: str = "", key: str | None = None) -> str:
-    """Add a key for a tenant, or for the admin if None; the key itself, which is not kept.
+def create_key(
+    control: Node, tenant: str | None, label: str = "", key: str | None = None, lives_s: float | None = None
+) -> str:
+    """Add a key; the key itself, which is not kept.
+
+    Args:
+        control: where keys are kept.
+        tenant: whose it is; None: the admin's.
+        label: what it is for.
+        key: one that was made before.
+        lives_s: after how many seconds it ends, and each one that takes its place; None: it does not.
 
     Raises:
         NotFound: there is no such tenant.
@@ -66,15 +92,34 @@ def create_key(control: Node, tenant: str | None, label: str = "", key: str | No
     key = key or new_key()
     if tenant is not None and tenant not in {known.tenant for known in tenants(control)}:
         raise NotFound(f"there is no tenant {tenant}")
-    params = {"prefix": prefix_of(key), "key_hash": _hash(key), "tenant": tenant, "label": label}
-    control.run(_SQL["create_key"].render(), params)
+    params = {"prefix": prefix_of(key), "key_hash": hashed(key), "tenant": tenant, "label": label}
+    control.run(_SQL["create_key"].render(), {**params, "lives_s": lives_s})
     return key
 
 
 def create_first_admin_key(control: Node, key: str) -> bool:
     """Add a key for the admin; False if there is an admin key already, be it a revoked one."""
-    params = {"prefix": prefix_of(key), "key_hash": _hash(key), "label": "the first"}
+    params = {"prefix": prefix_of(key), "key_hash": hashed(key), "label": "the first"}
     return bool(control.run(_SQL["create_first_admin_key"].render(), params))
+
+
+def rotate_key(control: Node, prefix: str, grace_s: float) -> Rotated:
+    """Make a key that takes another's place, with its tenant and label.
+
+    Args:
+        control: where keys are kept.
+        prefix: of the key that is replaced.
+        grace_s: for how many seconds it goes on being good, unless it ends before; 0 ends it at once.
+
+    Raises:
+        NotFound: there is none with this prefix, or it has ended.
+    """
+    key = new_key()
+    params = {"prefix": prefix, "grace_s": float(grace_s), "new_prefix": prefix_of(key), "key_hash": hashed(key)}
+    rows = control.run(_SQL["rotate_key"].render(), params)
+    if not rows:
+        raise _not_good(control, prefix)
+    return Rotated(key, rows[0][0])
 
 
 def keys(control: Node, tenant: str | None = None) -> list[KeyStatus]:
@@ -89,19 +134,31 @@ def revoke_key(control: Node, prefix: str) -> None:
         NotFound: there is none with this prefix, or it was revoked before.
     """
     if not control.run(_SQL["revoke_key"].render(), {"prefix": prefix}):
-        raise NotFound(f"there is no key with prefix {prefix} that could be revoked")
+        raise _not_good(control, prefix)
 
 
-def authenticate(control: Node, key: str) -> Principal:
+def _not_good(control: Node, prefix: str) -> NotFound:
+    """Why nothing can be done with a key: it is unknown, or has ended."""
+    known = control.run(_SQL["known_key"].render(), {"prefix": prefix})
+    return NotFound(f"key {prefix} was revoked, or has expired" if known else f"there is no key with prefix {prefix}")
+
+
+def note_use(control: Node, prefixes: Collection[str]) -> None:
+    """Note that keys were used just now; what was noted within the last minute stays as it is."""
+    control.run(_SQL["note_use"].render(), {"prefixes": list(prefixes)})
+
+
+def authenticate(control: Node, key: str) -> Holder:
     """Who holds this key.
 
     Raises:
         Unauthorized: nobody.
     """
     rows = control.run(_SQL["find_key"].render(), {"prefix": prefix_of(key)})
-    if not rows or not hmac.compare_digest(bytes(rows[0][0]), _hash(key)):
-        raise Unauthorized("the API key is unknown or was revoked")
-    return Principal(rows[0][1])
+    if not rows or not hmac.compare_digest(bytes(rows[0][0]), hashed(key)):
+        raise Unauthorized("the API key is unknown, was revoked or has expired")
+    _, tenant, left_s = rows[0]
+    return Holder(Principal(tenant), left_s)
 
 
 def prefix_of(key: str) -> str:
@@ -116,6 +173,6 @@ def prefix_of(key: str) -> str:
     return match[1]
 
 
-def _hash(key: str) -> bytes:
-    """A plain hash does: a key is 192 random bits, which no dictionary holds."""
+def hashed(key: str) -> bytes:
+    """What is kept of a key. A plain hash does: a key is 192 random bits, which no dictionary holds."""
     return sha256(key.encode()).digest()

@@ -16,12 +16,12 @@ from memlane.embedded.ports import free_port
 from memlane.embedded.postgres import Postgres
 from memlane.embedded.process import spawn
 from memlane.embedded.redis import Redis
-from memlane.storage import tenants
+from memlane.storage import roles, tenants
 from memlane.storage.cluster import Shard
 from memlane.storage.migrator import migrate
 from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
-from tests.support import MakeSettings, Recorder
+from tests.support import ROLE_PASSWORD, MakeSettings, Recorder
 
 _NUMBERS = count(1)
 _TEMPLATES = ("template_1", "template_2")
@@ -65,12 +65,15 @@ def _end(process: "subprocess.Popen[bytes]", how: int) -> None:
 
 @pytest.fixture(scope="session")
 def templates(postgres: Postgres) -> tuple[str, str]:
-    """Two migrated databases, as the two nodes of one cluster."""
+    """Two migrated databases, as the two nodes of one cluster; the gateway's and the workers' roles may log in."""
     with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:
         for name in _TEMPLATES:
             connection.execute(f"CREATE DATABASE {name}".encode())
     settings = make(postgres, dict(zip(("node-1", "node-2"), _TEMPLATES, strict=True)))
     migrate(settings, model_of(settings))
+    with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:
+        for role in roles.ROLES:
+            connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD '{ROLE_PASSWORD}'".encode())
     return _TEMPLATES
 
 

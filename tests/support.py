@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 
 from memlane.config.settings import Settings
 from memlane.contract import Ledger, MemoryItem, Recalled, RecallRequest, Receipt
@@ -21,6 +23,9 @@ from memlane.workers import drains
 from memlane.workers.drains import Process
 from memlane.workers.marks import NoMarks
 from memlane.workers.wakeups import DRAIN_OF
+
+ROLE_PASSWORD = "test"
+"""Of the gateway's and the workers' roles on the test server."""
 
 
 class MakeSettings(Protocol):
@@ -52,6 +57,15 @@ class Recorder:
         with self._more:
             self._more.wait_for(lambda: self.calls, timeout_s)
         return self.take()
+
+
+def as_role(settings: Settings, role: str) -> Settings:
+    """The same settings for a process that logs in as one of the roles."""
+    nodes = {
+        name: SecretStr(make_conninfo(uri.get_secret_value(), user=role, password=ROLE_PASSWORD))
+        for name, uri in settings.nodes.items()
+    }
+    return settings.model_copy(update={"nodes": nodes})
 
 
 def item(content: str = "tea is ready", agent: str = "ada", **fields: Any) -> MemoryItem:

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from memlane import __version__
+from memlane.contract import Ledger, limits
 from memlane.contract.answers import Job, Jobs, KeyRevoked, TenantCreated
-from memlane.contract.status import KeyStatus, NewKey, ShardStatus, Status, TenantStatus
+from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
 from memlane.contract.text import Clean
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway import overview
@@ -42,12 +43,26 @@ class KeyRequest(BaseModel):
     Attributes:
         tenant: whose; the admin's without it.
         label: what it is for.
+        lives_s: for how many seconds it is good; for good without it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tenant: str | None = None
     label: Annotated[str, StringConstraints(max_length=128), Clean] = ""
+    lives_s: Annotated[float, Field(gt=0, le=limits.KEY_S)] | None = None
+
+
+class RotateRequest(BaseModel):
+    """A key to be replaced.
+
+    Attributes:
+        grace_s: for how many seconds it goes on being good; a day unless said, 0 ends it at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grace_s: Annotated[float, Field(ge=0, le=limits.KEY_S)] = 86_400.0
 
 
 @router.get("/tenants", response_model=list[TenantStatus])
@@ -88,7 +103,9 @@ async def create_key(request: Request) -> Response:
     gateway = gateway_of(request)
     asked = await read(request, KeyRequest)
     control = gateway.lane.cluster.control
-    key = await gateway.threads.on_control(lambda: tenants.create_key(control, asked.tenant, asked.label))
+    key = await gateway.threads.on_control(
+        lambda: tenants.create_key(control, asked.tenant, asked.label, lives_s=asked.lives_s)
+    )
     return answer(NewKey(key), 201)
 
 
@@ -99,8 +116,27 @@ async def revoke_key(
     """Make a key worthless, by the part of it between the underscores."""
     gateway = gateway_of(request)
     await gateway.threads.on_control(lambda: tenants.revoke_key(gateway.lane.cluster.control, prefix))
-    gateway.keys.revoked(prefix)
+    gateway.keys.ends(prefix)
     return {"prefix": prefix, "revoked": True}
+
+
+@router.post(
+    "/keys/{prefix}/rotate",
+    status_code=201,
+    response_model=RotatedKey,
+    openapi_extra=body_of(RotateRequest),
+    responses=failing(NotFound),
+)
+async def rotate_key(
+    request: Request, prefix: Annotated[str, Clean, Path(description="the part of it between the underscores")]
+) -> Response:
+    """Make a key in the place of another, which goes on being good for a while; the new one is shown this once."""
+    gateway = gateway_of(request)
+    asked = await read(request, RotateRequest)
+    control = gateway.lane.cluster.control
+    made = await gateway.threads.on_control(lambda: tenants.rotate_key(control, prefix, asked.grace_s))
+    gateway.keys.ends(prefix, made.left_s)
+    return answer(RotatedKey(made.key, prefix, made.left_s), 201)
 
 
 @router.get("/shards", response_model=list[ShardStatus])
@@ -126,6 +162,12 @@ async def embed_missing(request: Request) -> dict[str, Any]:
     opened = await gateway.threads.on_all(numbers, lambda number: batch_embed.open_missing(lane, number, None))
     await gateway.threads.on_control(lambda: models.backfilled(lane.cluster.control, lane.model))
     return {"jobs": sum(opened)}
+
+
+@router.get("/ledger", response_model=Ledger)
+async def read_ledger(request: Request) -> Response:
+    """The sums of all tenants: accepted = stored + dropped + parked + open."""
+    return answer(await overview.ledger_of(gateway_of(request), None))
 
 
 @router.get("/status", response_model=Status)

@@ -9,13 +9,13 @@ from memlane.contract import Ledger
 from memlane.contract.answers import AgentForgotten, Job
 from memlane.contract.requests import ForgetMatching, Forgetting
 from memlane.contract.text import Name
-from memlane.errors import NotFound, Unavailable
+from memlane.errors import NotFound
+from memlane.gateway import overview
 from memlane.gateway.auth import principal, tenant
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import failing
 from memlane.gateway.state import gateway_of
-from memlane.storage import ledger
 from memlane.storage.tenants import Principal
 from memlane.tasks import forget, optimize
 
@@ -72,9 +72,4 @@ async def forget_matching(request: Request, tenant: Tenant, agent: Name) -> Resp
 @router.get("/v1/ledger", response_model=Ledger)
 async def read_ledger(request: Request, asking: Annotated[Principal, Depends(principal)]) -> Response:
     """The sums of a tenant, or of all for the admin: accepted = stored + dropped + parked + open."""
-    gateway = gateway_of(request)
-    cluster = gateway.lane.cluster
-    numbers = range(cluster.shard_count)
-    found = await gateway.threads.on_each(numbers, lambda number: ledger.sums(cluster.shard(number), asking.tenant))
-    answers = (None if isinstance(one, Unavailable) else one for one in found)
-    return answer(ledger.added(dict(zip(numbers, answers, strict=True))))
+    return answer(await overview.ledger_of(gateway_of(request), asking.tenant))

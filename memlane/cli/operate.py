@@ -1,14 +1,16 @@
 """status, ledger, shards, tenants, keys: what an operator looks at and sets up."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from memlane.cli.durations import seconds
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.contract import Ledger
-from memlane.contract.status import NewKey, Status
+from memlane.contract.status import KeyStatus, NewKey, Status
 
 tenants = typer.Typer(no_args_is_help=True, help="Tenants: who owns memories.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: each belongs to one tenant, or is the admin's.")
@@ -132,14 +134,15 @@ def create_key(
     tenant: Annotated[str | None, typer.Argument(help="Whose; see --admin.")] = None,
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="Make an admin key, which sees no memory.")] = False,
+    expires: Annotated[str | None, typer.Option(help="When it ends: 12h, 90d; never unless given.")] = None,
 ) -> None:
     """Make an API key; it is shown this once.
 
-    Example: memlane keys create acme --label "the chat app"
+    Example: memlane keys create acme --label "the chat app" --expires 90d
     """
     if admin == (tenant is not None):
         raise typer.BadParameter("name a tenant, or use --admin")
-    key = session.admin().create_key(tenant, label)
+    key = session.admin().create_key(tenant, label, seconds(expires) if expires is not None else None)
     session.out.result(NewKey(key), key)
 
 
@@ -152,20 +155,56 @@ def list_keys(session: Session, tenant: Annotated[str | None, typer.Argument(hel
     """
     found = session.admin().keys(tenant)
     rows = [
-        (k.prefix, k.tenant or "(admin)", k.label, f"{k.created_at:%Y-%m-%d}", "revoked" if k.revoked_at else "good")
+        (k.prefix, k.tenant or "(admin)", k.label, f"{k.created_at:%Y-%m-%d}", _moment(k.last_used_at), _state(k))
         for k in found
     ]
-    session.out.result(found, table("", ["prefix", "tenant", "label", "since", "state"], rows))
+    session.out.result(found, table("", ["prefix", "tenant", "label", "since", "last used", "state"], rows))
+
+
+def _state(key: KeyStatus) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is None:
+        return "good"
+    return f"good until {_moment(key.expires_at)}" if key.expires_at > datetime.now(UTC) else "expired"
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at is not None else "-"
+
+
+Prefix = Annotated[str, typer.Argument(help="Of the key: the part between the underscores.")]
+
+
+@keys.command("rotate")
+@connected
+def rotate_key(
+    session: Session,
+    prefix: Prefix,
+    grace: Annotated[str, typer.Option(help="How long the old key goes on being good; 0: not at all.")] = "24h",
+) -> None:
+    """Make a key that takes another's place; it is shown this once.
+
+    Example: memlane keys rotate 3f9c2a7d10be --grace 24h
+    """
+    made = session.admin().rotate_key(_prefix_of(prefix), seconds(grace))
+    session.out.result(made, made.key)
+    ends = f"good until {_moment(datetime.now(UTC) + timedelta(seconds=made.good_for_s))} UTC"
+    session.out.line(f"key {made.replaces} is {ends if made.good_for_s else 'worthless now'}")
 
 
 @keys.command("revoke")
 @connected
-def revoke_key(
-    session: Session, prefix: Annotated[str, typer.Argument(help="The part between the underscores.")]
-) -> None:
+def revoke_key(session: Session, prefix: Prefix) -> None:
     """Make an API key worthless.
 
     Example: memlane keys revoke 3f9c2a7d10be
     """
+    prefix = _prefix_of(prefix)
     session.admin().revoke_key(prefix)
     session.out.result({"prefix": prefix, "revoked": True}, f"key {prefix} revoked")
+
+
+def _prefix_of(given: str) -> str:
+    """The prefix, also of a whole key, which has no place in a URL."""
+    return given.split("_")[1] if given.startswith("mlk_") else given

@@ -174,7 +174,7 @@ def migrate(
     out = Output(as_json)
     settings = load_settings()
     done = run(settings, model_of(settings), post=post)
-    text: list[Any] = [*done.applied, "up to date"]
+    text: list[Any] = [*done.applied, "up to date", *done.advice]
     if done.waiting:
         text.append(f"{len(done.waiting)} steps wait until no older process runs: then `memlane migrate --post`")
     if admin_key_file is not None and _first_admin_key(settings, admin_key_file):

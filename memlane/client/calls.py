@@ -151,9 +151,8 @@ def error_of(response: httpx.Response) -> MemlaneError:
         code, problem, detail = "", {}, f"the server answered {response.status_code}"
     fields = [FieldError(e["field"], e["detail"], e.get("index")) for e in problem.get("errors", [])]
     match code:
-        case "invalid_input" | "malformed" | "too_large":
-            kind = {"malformed": errors.Malformed, "too_large": errors.TooLarge}.get(code, InvalidInput)
-            return kind(fields, detail)
+        case "invalid_input" | "malformed" | "too_large" | "too_slow":
+            return _OF_INPUT.get(code, InvalidInput)(fields, detail)
         case "conflict":
             return Conflict(detail, UUID(problem["first"]) if "first" in problem else None)
         case "unauthorized" | "forbidden" | "not_found" | "misconfigured":
@@ -170,6 +169,12 @@ def retry_after_s(response: httpx.Response) -> float:
     except ValueError:
         return 1.0
 
+
+_OF_INPUT: Mapping[str, type[InvalidInput]] = {
+    "malformed": errors.Malformed,
+    "too_large": errors.TooLarge,
+    "too_slow": errors.TooSlow,
+}
 
 _PLAIN: Mapping[str, type[MemlaneError]] = {
     "unauthorized": errors.Unauthorized,

@@ -21,6 +21,12 @@ TAGS = 32
 TAG_CHARS = 64
 """Longest tag, in characters."""
 
+KINDS = 100
+"""Most kinds that a filter names."""
+
+FIELDS = 32
+"""Most fields of one object, known or not; an error for each of a million would be work for nothing."""
+
 QUERY_BYTES = 8 * 1024
 """Longest query of a recall, in bytes of UTF-8."""
 
@@ -38,3 +44,6 @@ PAGE_ITEMS = 500
 
 WAIT_S = 60.0
 """Longest time that a request waits for a receipt, in seconds."""
+
+KEY_S = 10 * 366 * 86_400
+"""Longest time that a key may be made for, or go on beside the one that takes its place, in seconds."""

@@ -39,7 +39,7 @@ Time = Annotated[datetime, AfterValidator(_in_utc)]
 Importance = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 """0 to 1."""
 
-Tags = Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS)]
+Tags = Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS, fail_fast=True)]
 """All tags of a memory, at most 32."""
 
 
@@ -56,7 +56,7 @@ class Embedding(BaseModel):
     model: Name
     vector: Annotated[
         tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
-        Field(min_length=1, max_length=limits.DIMS),
+        Field(min_length=1, max_length=limits.DIMS, fail_fast=True),
         AfterValidator(_directed),
     ]
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from memlane.contract import limits
 from memlane.contract.memory import MemoryItem
 from memlane.errors import FieldError, InvalidInput
 
@@ -27,6 +28,8 @@ def parse(model: type[M], raw: Any) -> M:
     Raises:
         InvalidInput: names each field that is wrong.
     """
+    if _too_many(raw):
+        raise InvalidInput([FieldError("body", _TOO_MANY)])
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -37,12 +40,22 @@ def parse_items(raw: Sequence[Any]) -> ParsedItems:
     """Check a batch of memories; a bad one does not spoil the others."""
     items, places, errors = [], [], []
     for index, value in enumerate(raw):
+        if _too_many(value):
+            errors.append(FieldError("body", _TOO_MANY, index))
+            continue
         try:
             items.append(MemoryItem.model_validate(value))
             places.append(index)
         except ValidationError as error:
             errors += field_errors(error, index)
     return ParsedItems(items, places, errors)
+
+
+def _too_many(raw: Any) -> bool:
+    return isinstance(raw, dict) and len(raw) > limits.FIELDS
+
+
+_TOO_MANY = f"must be at most {limits.FIELDS} fields"
 
 
 def field_errors(error: ValidationError, index: int | None = None) -> list[FieldError]:

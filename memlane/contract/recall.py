@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StringConstraints
 
 from memlane.contract import limits
 from memlane.contract.memory import Importance, Memory, Time
@@ -15,8 +15,8 @@ class Filters(BaseModel):
     """Which memories count; all that are given have to hold.
 
     Attributes:
-        kinds: one of these kinds.
-        tags: all of these tags.
+        kinds: one of these kinds, at most 100.
+        tags: all of these tags, at most 32.
         since: happened at this time or later.
         until: happened before this time.
         thread: in this conversation.
@@ -28,8 +28,8 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kinds: tuple[Name, ...] = ()
-    tags: tuple[Tag, ...] = ()
+    kinds: Annotated[tuple[Name, ...], FailFast(), Field(max_length=limits.KINDS)] = ()
+    tags: Annotated[tuple[Tag, ...], FailFast(), Field(max_length=limits.TAGS)] = ()
     since: Time | None = None
     until: Time | None = None
     thread: Name | None = None

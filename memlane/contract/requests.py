@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
 from memlane.contract import limits
@@ -37,7 +37,7 @@ class ReceiptsRequest(_Asked):
         timeout: seconds to wait at most, up to 60.
     """
 
-    receipts: Annotated[tuple[MemoryName, ...], Field(min_length=1, max_length=limits.BATCH_ITEMS)]
+    receipts: Annotated[tuple[MemoryName, ...], FailFast(), Field(min_length=1, max_length=limits.BATCH_ITEMS)]
     wait: Literal["stored", "searchable"] | None = None
     timeout: Annotated[float, Field(ge=0, le=limits.WAIT_S, allow_inf_nan=False)] = 10.0
 
@@ -50,7 +50,7 @@ class EmbeddingsRequest(_Asked):
         agent: whose memories; all of the tenant's without it and without texts.
     """
 
-    texts: Annotated[tuple[Content, ...], Field(max_length=limits.BATCH_ITEMS)] = ()
+    texts: Annotated[tuple[Content, ...], FailFast(), Field(max_length=limits.BATCH_ITEMS)] = ()
     agent: Name | None = None
 
     @model_validator(mode="after")

@@ -92,13 +92,15 @@ class TenantStatus:
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """An API key without its secret; `tenant` is missing for an admin key."""
+    """An API key without its secret; `tenant` is missing for an admin key, `last_used_at` is right to the minute."""
 
     prefix: str
     label: str
     created_at: datetime
     tenant: str | None = None
     revoked_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +108,12 @@ class NewKey:
     """A key that was just made; it is shown this once."""
 
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedKey:
+    """A key that takes another's place; it is shown this once. The other one is good for so many seconds yet."""
+
+    key: str
+    replaces: str
+    good_for_s: float

@@ -7,9 +7,10 @@ INSERT INTO control.tenants (tenant) VALUES (%(tenant)s) ON CONFLICT DO NOTHING 
 SELECT tenant, created_at FROM control.tenants ORDER BY tenant;
 
 -- name: create_key
--- Add an API key by its hash.
-INSERT INTO control.api_keys (prefix, key_hash, tenant, label)
-VALUES (%(prefix)s, %(key_hash)s, %(tenant)s, %(label)s);
+-- Add an API key by its hash, for a time or for good.
+INSERT INTO control.api_keys (prefix, key_hash, tenant, label, lives, expires_at)
+SELECT %(prefix)s, %(key_hash)s, %(tenant)s, %(label)s, lives, now() + lives
+FROM make_interval(secs => %(lives_s)s) AS made(lives);
 
 -- name: create_first_admin_key
 -- Add an admin key by its hash, unless there is one, good or revoked.
@@ -20,17 +21,45 @@ ON CONFLICT DO NOTHING RETURNING prefix;
 
 -- name: keys
 -- All keys, without their secrets.
-SELECT prefix, label, created_at, tenant, revoked_at FROM control.api_keys
+SELECT prefix, label, created_at, tenant, revoked_at, expires_at, last_used_at FROM control.api_keys
 WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s
 ORDER BY created_at;
 
 -- name: find_key
--- The key behind a prefix, unless it was revoked.
-SELECT key_hash, tenant FROM control.api_keys WHERE prefix = %(prefix)s AND revoked_at IS NULL;
+-- The key behind a prefix, and for how long it is good, unless it has ended.
+SELECT key_hash, tenant, extract(epoch FROM expires_at - now())::float8 FROM control.api_keys
+WHERE prefix = %(prefix)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: known_key
+-- Whether there is, or was, a key with this prefix.
+SELECT prefix FROM control.api_keys WHERE prefix = %(prefix)s;
 
 -- name: revoke_key
 -- Make a key worthless.
 UPDATE control.api_keys SET revoked_at = now() WHERE prefix = %(prefix)s AND revoked_at IS NULL RETURNING prefix;
+
+-- name: rotate_key
+-- Put a new key in the place of one that is good: for the same tenant, with the same label and for as long. The old
+-- one ends after a grace, or at once, then by revocation, which the version before knows as well.
+WITH old AS (
+    UPDATE control.api_keys
+    SET expires_at = least(expires_at, now() + make_interval(secs => %(grace_s)s)),
+        revoked_at = CASE WHEN %(grace_s)s = 0 THEN now() END
+    WHERE prefix = %(prefix)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    RETURNING tenant, label, lives, extract(epoch FROM expires_at - now())::float8 AS left_s
+), new AS (
+    INSERT INTO control.api_keys (prefix, key_hash, tenant, label, lives, expires_at)
+    SELECT %(new_prefix)s, %(key_hash)s, tenant, label, lives, now() + lives FROM old
+)
+SELECT left_s FROM old;
+
+-- name: note_use
+-- Keys were used: noted once a minute at most, and not where somebody else holds the row.
+UPDATE control.api_keys SET last_used_at = now()
+WHERE prefix IN (SELECT prefix FROM control.api_keys
+                 WHERE prefix = ANY(%(prefixes)s::text[])
+                   AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+                 FOR NO KEY UPDATE SKIP LOCKED);
 
 -- name: claim_tick
 -- Be the one who runs a duty in this slot; no row when somebody else does.

@@ -205,8 +205,11 @@ SET not_before = now(), deaths = 0, parked_at = NULL, error = NULL
 WHERE j.parked_at IS NOT NULL;
 
 -- name: stalled
--- End sessions of the main path that have been inside a transaction for longer than a lease.
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+-- End sessions of the main path that have been inside a transaction for longer than a lease: those that we may
+-- see and end. Of other roles' sessions that takes two rights, and a superuser's are left to a superuser.
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity JOIN pg_roles theirs ON theirs.oid = usesysid
 WHERE datname = current_database() AND pid <> pg_backend_pid()
   AND application_name LIKE 'memlane %%' AND application_name <> %(unhurried)s
-  AND xact_start < now() - make_interval(secs => %(lease_s)s);
+  AND xact_start < now() - make_interval(secs => %(lease_s)s)
+  AND (current_setting('is_superuser')::bool
+       OR NOT theirs.rolsuper AND (pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')));

@@ -29,6 +29,7 @@ from memlane.embedded.process import Command
 from memlane.embedded.redis import Redis
 from memlane.storage import tenants
 from memlane.storage.migrator import migrate
+from memlane.storage.roles import GATEWAY, WORKER
 from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
@@ -36,7 +37,7 @@ from memlane.workers.marks import NoMarks
 from memlane.workers.wakeups import Wakeups
 from tests.acceptance.nodes import LocalProcess, WorkerProcess
 from tests.integration.test_embedders import serving
-from tests.support import MakeSettings
+from tests.support import MakeSettings, as_role
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 DIMS = 16
@@ -210,7 +211,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[Callable[..., WorkerProcess]]:
-    """Starts worker processes of a class; they are ended with the test."""
+    """Starts worker processes of a class, with the workers' rights; they are ended with the test."""
     made: list[WorkerProcess] = []
 
     def start(worker_class: str, queues: str, processes: int = 2) -> WorkerProcess:
@@ -222,7 +223,7 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
             *("--without-gossip", "--without-mingle"),
         ]
         env = {
-            **environment(cluster_settings),
+            **environment(as_role(cluster_settings, WORKER)),
             "MEMLANE_WORKER_CLASS": worker_class,
             "MEMLANE_READY_FILE": str(ready),
         }
@@ -259,7 +260,7 @@ def system(celery_setup: CeleryTestSetup) -> CeleryTestSetup:
 def beat(cluster_settings: Settings, process_folder: Path) -> Iterator[LocalProcess]:
     """One beat."""
     ready = process_folder / "beat.ready"
-    env = {**environment(cluster_settings), "MEMLANE_READY_FILE": str(ready)}
+    env = {**environment(as_role(cluster_settings, WORKER)), "MEMLANE_READY_FILE": str(ready)}
     argv = [sys.executable, "-m", "celery", "-A", "memlane.workers.main", "--quiet", "beat"]
     made = LocalProcess(Command("beat", argv, env), process_folder / "beat.log", ready.exists, {}).start()
     yield made
@@ -268,9 +269,10 @@ def beat(cluster_settings: Settings, process_folder: Path) -> Iterator[LocalProc
 
 @pytest.fixture
 def gateway(cluster_settings: Settings, process_folder: Path) -> Iterator[str]:
-    """A gateway process; its URL."""
+    """A gateway process, with the gateway's rights; its URL."""
     ready, port = process_folder / "gateway.ready", free_port()
-    env = {**environment(cluster_settings), "MEMLANE_READY_FILE": str(ready), "MEMLANE_PORT": str(port)}
+    limited = environment(as_role(cluster_settings, GATEWAY))
+    env = {**limited, "MEMLANE_READY_FILE": str(ready), "MEMLANE_PORT": str(port)}
     command = Command("gateway", [sys.executable, "-m", "memlane.gateway"], env)
     made = LocalProcess(command, process_folder / "gateway.log", ready.exists, {}).start()
     yield f"http://127.0.0.1:{port}"

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import httpx
 import psutil
+import psycopg
 import pytest
 import redis
 
@@ -102,6 +104,11 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     assert document(run("env", "--json"))["MEMLANE_BROKER_URL"].startswith("redis://:")
     prefix = key.split("_")[1]
     assert prefix in run("keys", "list", "acme").stdout
+    replaced = run("keys", "rotate", prefix, "--grace", "1h", "--json")
+    assert document(replaced)["good_for_s"] == 3600
+    assert f"key {prefix} is good until" in run("keys", "rotate", key).stderr  # a whole key names itself as well
+    assert "good until" in run("keys", "list", "acme").stdout
+    assert "no duration" in run("keys", "rotate", prefix, "--grace", "soon", code=2).stderr
     run("keys", "revoke", prefix)
     changed = document(
         run("update", "ada", hit["memory"]["id"], "--content", "black tea", "--no-tags", "--pin", "--json")
@@ -110,6 +117,10 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     assert "green tea" in run("history", "ada", hit["memory"]["id"]).stdout
     assert "2 memories match" in run("forget", "ada", "--kind", "fact", "--not-pinned", "--dry-run").stdout
     assert document(run("forget", "ada", "--tag", "none", "--yes", "--json"))["matched"] == 0
+    for command in ("revoke", "rotate"):
+        assert "was revoked" in run("keys", command, prefix, code=1).stderr
+        assert "there is no key with prefix 0123456789ab" in run("keys", command, "0123456789ab", code=1).stderr
+    assert "expires_at" in run("keys", "list", "--json").stdout
     run("forget", "ada", hit["memory"]["id"])
     assert run("forget", "ada", "--yes").stdout.startswith("forgotten")
     assert run("list", "ada").stdout.strip() == "no memories"
@@ -271,8 +282,60 @@ def test_secrets_are_for_our_eyes_only(stack: Folder) -> None:
         assert secrets.flower not in log.read_text(errors="replace"), log.name
     for process in processes(stack):
         arguments = " ".join(process.cmdline())
-        for secret in (secrets.postgres, secrets.redis, secrets.tenant_key, secrets.admin_key, secrets.flower):
+        for secret in asdict(secrets).values():
             assert secret not in arguments
+
+
+def test_each_process_has_the_rights_of_its_role_and_no_others(stack: Folder, run: Run) -> None:
+    (_, first) = (run("remember", "ada", "green tea", "--wait"), document(run("list", "ada", "--json"))[0])
+    run("forget", "ada", first["id"])
+    run("forget", "ada", "--yes")
+    run("optimize", "ada")
+    secrets, state = stack.secrets(), stack.state()
+    assert state is not None
+    wanted = {
+        "memlane gateway": "memlane_gateway",
+        "memlane ingest": "memlane_worker",
+        "memlane maintenance": "memlane_worker",
+        "memlane sweep": "memlane_worker",
+        "memlane upkeep": "memlane",
+    }
+
+    def seen() -> dict[str, str]:
+        found: dict[str, str] = {}
+        for address in state.nodes.values():
+            with psycopg.connect(f"postgresql://memlane:{secrets.postgres}@{address}/memlane") as connection:
+                query = "SELECT application_name, usename FROM pg_stat_activity WHERE application_name LIKE 'memlane %'"
+                found |= dict(connection.execute(query).fetchall())
+        return found
+
+    eventually(lambda: seen() == wanted, 30)
+    for process in state.processes:
+        if process.name.startswith(("gateway", "worker", "beat")) and process.name != "worker-upkeep":
+            assert secrets.postgres not in str(psutil.Process(process.pid).environ()), process.name
+    for log in stack.logs.iterdir():
+        text = log.read_text(errors="replace")
+        for secret in (secrets.postgres_gateway, secrets.postgres_worker, "SCRAM-SHA-256"):
+            assert secret not in text, log.name
+    address = next(iter(state.nodes.values()))
+    with (
+        psycopg.connect(
+            f"postgresql://memlane_gateway:{secrets.postgres_gateway}@{address}/memlane", autocommit=True
+        ) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("CREATE TEMPORARY TABLE t (a int)")
+
+
+def test_a_folder_of_an_older_version_gets_the_secrets_that_it_lacks(process_folder: Path) -> None:
+    folder = Folder(process_folder / "data")
+    folder.prepare()
+    older = {"postgres": "p", "redis": "r", "tenant_key": "t", "admin_key": "a"}
+    (folder.path / "secrets.json").write_text(json.dumps(older))
+    made = asdict(folder.secrets())
+    assert {name: made[name] for name in older} == older
+    assert len(set(made.values())) == len(made)
+    assert asdict(folder.secrets()) == made
 
 
 def test_up_in_the_foreground_stops_with_ctrl_c(process_folder: Path) -> None:

@@ -17,11 +17,13 @@ from memlane import Client
 from memlane.client.front import Front
 from memlane.config.settings import Settings
 from memlane.gateway.app import create_app
+from memlane.storage.jobs import Kind
+from memlane.storage.roles import GATEWAY, WORKER
 from memlane.tasks.lane import Lane
 from memlane.testing import InMemoryClient
 from memlane.workers import drains
 from memlane.workers.wakeups import DRAIN_OF
-from tests.support import Recorder, eventually, process_of
+from tests.support import Recorder, as_role, eventually, process_of
 
 
 class Noted:
@@ -52,10 +54,10 @@ class Noted:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """A gateway on a port of its own, in a thread of this process; it answers only as its description says."""
+    """A gateway on a port of its own, with its role's rights; it answers only as its description says."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    app = Noted(create_app(settings))
+    app = Noted(create_app(as_role(settings, GATEWAY)))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", loop="asyncio"))
     thread = Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
@@ -72,15 +74,17 @@ def serving(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def working(lane: Lane, recorder: Recorder) -> Iterator[None]:
-    """A worker without Celery: whoever is woken is drained, in a thread."""
+    """A worker without Celery: whoever is woken is drained, in a thread. Only upkeep goes by the owner's rights."""
     stop = Event()
+    limited = Lane(as_role(lane.settings, WORKER), "test", recorder)
+    limited.open()
 
     def work() -> None:
         while not stop.is_set():
             for kind, shard in recorder.wait(0.05) or [
                 (kind, s.number) for kind in DRAIN_OF for s in lane.cluster.shards()
             ]:
-                drains.drain(process_of(lane), DRAIN_OF[kind], shard)
+                drains.drain(process_of(lane if kind is Kind.OPTIMIZE else limited), DRAIN_OF[kind], shard)
 
     thread = Thread(target=work, daemon=True)
     thread.start()
@@ -89,6 +93,7 @@ def working(lane: Lane, recorder: Recorder) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(15)
+        limited.close()
 
 
 @pytest.fixture

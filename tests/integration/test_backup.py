@@ -114,7 +114,7 @@ def test_all_of_it_comes_back(
     other = make_lane(target)
     assert tables(target, other.cluster) == before
     assert count_rows(target, other.cluster, "jobs", "lease IS NOT NULL") == 0
-    assert tenants.authenticate(other.cluster.control, key).tenant == "acme"
+    assert tenants.authenticate(other.cluster.control, key).principal.tenant == "acme"
     drain_all(other)
     assert count_rows(target, other.cluster, "memories") == 70
     assert ledger_of(other.cluster, "acme").balanced

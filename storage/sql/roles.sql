@@ -1,0 +1,93 @@
+-- name: known
+-- Which of these roles there are.
+SELECT rolname::text FROM pg_roles WHERE rolname = ANY(%(roles)s::text[]);
+
+-- name: may_create
+-- Whether we may create roles.
+SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user;
+
+-- name: unwatched
+-- Which of the roles that let the sweep end other roles' sessions a role lacks, and whether we may grant each.
+SELECT r.rolname::text, pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles r
+WHERE r.rolname IN ('pg_read_all_stats', 'pg_signal_backend') AND NOT pg_has_role(%(role)s::name, r.oid, 'USAGE')
+ORDER BY 1;
+
+-- name: create
+-- A group role: who logs in is the operator's affair.
+CREATE ROLE {role} NOLOGIN;
+
+-- name: watch
+-- Let a role see other roles' sessions, and end them.
+GRANT {watching} TO {role};
+
+-- name: close
+-- Nobody but the owner runs a schema's functions, unless it is granted.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;
+
+-- name: reset
+-- Take back all that a role may do in a schema, its columns too; what it needs is granted in the same transaction.
+REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role};
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM {role};
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM {role};
+REVOKE ALL ON SCHEMA {schema} FROM {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
+
+-- name: memlane_gateway_control
+-- The gateway reads the map, knows tenants and keys, makes, rotates and revokes keys, and shows the duties.
+GRANT SELECT ON control.cluster, control.shards, control.tenants, control.api_keys, control.ticks TO memlane_gateway;
+GRANT INSERT ON control.tenants, control.api_keys TO memlane_gateway;
+GRANT UPDATE (revoked_at, expires_at, last_used_at) ON control.api_keys TO memlane_gateway;
+GRANT SELECT (model, is_current), UPDATE (backfilled_at) ON control.models TO memlane_gateway;
+
+-- name: memlane_gateway_shard
+-- The gateway accepts, reads, recalls, counts accesses, updates, forgets, and opens jobs; it claims and stores nothing.
+GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_gateway;
+GRANT USAGE, SELECT ON SEQUENCE {schema}.numbers TO memlane_gateway;
+GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.memories,
+    {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.promotions, {schema}.ledger
+    TO memlane_gateway;
+GRANT SELECT (task, reason, received_at) ON {schema}.strays TO memlane_gateway;
+GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.versions,
+    {schema}.memory_stats, {schema}.embedding_cache, {schema}.ledger TO memlane_gateway;
+GRANT UPDATE (memories, words, conditional, forgotten_before) ON {schema}.agents TO memlane_gateway;
+GRANT UPDATE (turns) ON {schema}.threads TO memlane_gateway;
+GRANT UPDATE (state) ON {schema}.ids TO memlane_gateway;
+GRANT UPDATE (lease, not_before, deaths, parked_at, error, payload, created_at) ON {schema}.jobs TO memlane_gateway;
+GRANT UPDATE (content, kind, importance, tags, metadata, occurred_at, expires_at, supersedes, pinned, version, changed_at,
+    words) ON {schema}.memories TO memlane_gateway;
+GRANT UPDATE (access_count, last_accessed_at) ON {schema}.memory_stats TO memlane_gateway;
+GRANT DELETE ON {schema}.jobs, {schema}.memories, {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache
+    TO memlane_gateway;
+
+-- name: memlane_gateway_vectors
+-- The gateway compares vectors, and removes those of memories that are forgotten.
+GRANT SELECT, DELETE ON {schema}.{vectors} TO memlane_gateway;
+
+-- name: memlane_worker_control
+-- Workers read the map and note their duties; keys and tenants are not their affair.
+GRANT SELECT ON control.cluster, control.shards TO memlane_worker;
+GRANT SELECT, INSERT, DELETE, UPDATE (done_at) ON control.ticks TO memlane_worker;
+
+-- name: memlane_worker_shard
+-- Workers claim and finish jobs, take producers' messages in, remove what was forgotten, and analyze.
+GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_worker;
+GRANT USAGE ON SEQUENCE {schema}.numbers TO memlane_worker;
+GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases,
+    {schema}.memories, {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.strays
+    TO memlane_worker;
+GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases, {schema}.memories,
+    {schema}.embedding_cache, {schema}.ledger, {schema}.strays TO memlane_worker;
+GRANT UPDATE (memories, words, conditional, forgotten_before) ON {schema}.agents TO memlane_worker;
+GRANT UPDATE (supersedes) ON {schema}.memories TO memlane_worker;
+GRANT UPDATE (turns) ON {schema}.threads TO memlane_worker;
+GRANT UPDATE (state) ON {schema}.ids TO memlane_worker;
+GRANT UPDATE (lease, not_before, deaths, died_in, parked_at, error) ON {schema}.jobs TO memlane_worker;
+GRANT UPDATE (expires_at, error) ON {schema}.leases TO memlane_worker;
+GRANT DELETE ON {schema}.jobs, {schema}.leases, {schema}.memories, {schema}.versions, {schema}.memory_stats,
+    {schema}.embedding_cache, {schema}.strays TO memlane_worker;
+GRANT MAINTAIN ON {schema}.agents, {schema}.ids, {schema}.jobs, {schema}.leases, {schema}.memories, {schema}.versions,
+    {schema}.memory_stats, {schema}.embedding_cache, {schema}.ledger TO memlane_worker;
+
+-- name: memlane_worker_vectors
+-- Workers add vectors, remove those of memories that were forgotten, and analyze their tables.
+GRANT SELECT, INSERT, DELETE, MAINTAIN ON {schema}.{vectors} TO memlane_worker;
