@@ -9,48 +9,18 @@ It starts a stack of its own in a temporary directory, measures, and stops it. T
 import argparse
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import memlane.bench
-from memlane.bench.figures import Circumstances
+from memlane.bench.comparison import Comparison
 from memlane.bench.ours import measure_ours
 from memlane.bench.peer import PEERS, Progress, measure_peer
-from memlane.bench.recall import RecallFigures
+from memlane.bench.report import report
 from memlane.bench.servers import DIMS, servers
-from memlane.bench.systems import FULL, SHORT, TARGETS_MS, Row, Sizes, System
+from memlane.bench.systems import FULL, SHORT, TARGETS_MS, Sizes
 from memlane.contract import wire
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Figures of one run.
-
-    Attributes:
-        systems: ours first.
-        recall: ours, by agent size.
-        targets_ms: what users ask for.
-        sizes: how much was asked of each.
-        circumstances: machine, date and durability, as read from the live servers.
-        versions: of the servers.
-        provider: its latency in milliseconds and its dimensions.
-        commit: of the code, if it is in a repository.
-    """
-
-    systems: Sequence[System]
-    recall: Sequence[RecallFigures]
-    targets_ms: Mapping[Row, float]
-    sizes: Sizes
-    circumstances: Circumstances
-    versions: Mapping[str, str]
-    provider: Mapping[str, float]
-    commit: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is a system without figures."""
-        return any(system.failed for system in self.systems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +89,6 @@ def _wanted() -> tuple[Wanted, Path | None]:
 
 def main() -> None:
     """Compare once, and print."""
-    from memlane.bench.report import report
-
     wanted, file = _wanted()
     found = compare(wanted, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
     if file is not None:

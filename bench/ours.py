@@ -52,7 +52,7 @@ def measure_ours(servers: Servers, memories: int, sizes: Sizes, progress: Progre
     url, key, provider = servers.url, servers.secrets.tenant_key, servers.provider
     batched = Load(memories, _AGENTS, 100, _PRODUCERS, provider)
     one_by_one = Load(sizes.one_by_one, _AGENTS, 1, 1, provider)
-    callers = Load(sizes.memories, _AGENTS, 1, _CALLERS, provider)
+    callers = Load(sizes.memories, _AGENTS, 1, _CALLERS, provider, idle=True)
     lone = Load(sizes.calls, _AGENTS, 1, 1, provider, idle=True)
     batches = Load(100 * sizes.batches, _AGENTS, 100, 1, provider, idle=True)
     agents = [*(size for size in _SMALLER_AGENTS if size < sizes.agent_size), sizes.agent_size]
@@ -67,7 +67,7 @@ def measure_ours(servers: Servers, memories: int, sizes: Sizes, progress: Progre
             _way(name, ingest(name, load))
             for name, load in (
                 ("remember, one by one", one_by_one),
-                (f"remember, {_CALLERS} callers", callers),
+                (f"remember and wait, {_CALLERS} callers", callers),
                 (f"remember_many, {_PRODUCERS} callers", batched),
             )
         ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from memlane.bench.compare import Comparison
+from memlane.bench.comparison import Comparison
 from memlane.bench.figures import Percentiles
 from memlane.bench.systems import Row, Sizes, System
 
