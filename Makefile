@@ -37,10 +37,10 @@ format: .venv/ready  ## Bring the code into shape
 	$(BIN)/ruff format .
 
 bench: .venv/ready  ## Measure ingest and latencies, beside a queue written by hand
-	$(BIN)/python -m memlane.bench.compare --peers naive_celery $(BENCH)
+	@$(BIN)/python -m memlane.bench.compare --peers naive_celery $(BENCH)
 
 bench-peers: .venv/ready  ## The same beside every peer; minutes. Seconds: make bench-peers BENCH=--short
-	$(BIN)/python -m memlane.bench.compare $(if $(MEMORIES),--memories $(MEMORIES)) $(BENCH)
+	@$(BIN)/python -m memlane.bench.compare $(if $(MEMORIES),--memories $(MEMORIES)) $(BENCH)
 
 wheel: .venv/ready  ## Build dist/memlane-*.whl
 	$(BIN)/python -m hatchling build -t wheel

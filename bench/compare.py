@@ -45,6 +45,7 @@ class Wanted:
 def compare(wanted: Wanted, progress: Progress) -> Comparison:
     """Measure ours, then each peer; never two at a time."""
     progress("starting a stack")
+    commit = _commit()
     with servers(wanted.latency_ms) as here:
         ours = measure_ours(here, wanted.memories, wanted.sizes, progress)
         peers = [measure_peer(name, here, wanted.sizes, wanted.home, progress) for name in wanted.peers]
@@ -56,7 +57,7 @@ def compare(wanted: Wanted, progress: Progress) -> Comparison:
             circumstances=ours.circumstances,
             versions=here.versions(),
             provider={"latency_ms": here.latency_ms, "dims": DIMS},
-            commit=_commit(),
+            commit=commit,
         )
 
 
