@@ -8,6 +8,7 @@ from memlane.config.logging import configure_logging
 from memlane.config.settings import load_settings
 from memlane.errors import MemlaneError
 from memlane.gateway.app import create_app
+from memlane.gateway.protocol import BoundedProtocol
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
             create_app(settings),
             host=settings.host,
             port=settings.port,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from memlane.gateway import overview
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.threads import LOOK_S
 from memlane.storage import status
@@ -27,8 +26,7 @@ async def healthz() -> dict[str, Any]:
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
     """Whether requests would be served: 200 if at least one node answers, and which do not."""
-    gateway = gateway_of(request)
-    found = await overview.nodes(gateway)
+    found = await gateway_of(request).nodes.now()
     down = [node.name for node in found if not node.up]
     ready = len(down) < len(found)
     return JSONResponse({"ready": ready, "nodes_down": down}, 200 if ready else 503)
