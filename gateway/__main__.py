@@ -11,6 +11,7 @@ from memlane.config.sentry import configure_sentry
 from memlane.config.settings import load_settings
 from memlane.errors import MemlaneError
 from memlane.gateway.app import create_app
+from memlane.gateway.protocol import BoundedProtocol
 from memlane.storage.nodes import check_nodes
 from memlane.tasks.embedders import check_embedder
 
@@ -40,6 +41,7 @@ def main() -> None:
             create_app(settings),
             host=settings.host,
             port=settings.port,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -11,8 +11,9 @@ from fastapi import Depends, FastAPI
 from memlane import __version__
 from memlane.config.settings import Serves, Settings
 from memlane.errors import Forbidden, InvalidInput, MemlaneError, Unauthorized, Unavailable
-from memlane.gateway import openapi, problems
+from memlane.gateway import openapi, overview, problems
 from memlane.gateway.auth import Keys
+from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
@@ -113,6 +114,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=tally,
         metrics=metrics,
+        nodes=Glance(lambda: overview.nodes(threads)),
         broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),
     )
 

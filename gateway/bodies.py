@@ -88,7 +88,7 @@ def described(schema: Mapping[str, Any], meaning: str = "") -> dict[str, Any]:
     body: dict[str, Any] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return {
         "requestBody": {"description": meaning, **body} if meaning else body,
-        "responses": {str(status): answer for status, answer in failing(Malformed, TooLarge).items()},
+        "responses": {str(status): answer for status, answer in failing(Malformed, TooLarge, TooSlow).items()},
     }
 
 

@@ -4,13 +4,13 @@ from memlane.contract import Ledger
 from memlane.contract.status import NodeStatus, ShardStatus
 from memlane.errors import Unavailable
 from memlane.gateway.state import Gateway
-from memlane.gateway.threads import LOOK_S
+from memlane.gateway.threads import LOOK_S, NodeThreads
 from memlane.storage import ledger, status
 
 
-async def nodes(gateway: Gateway) -> list[NodeStatus]:
+async def nodes(threads: NodeThreads) -> list[NodeStatus]:
     """All nodes: whether they answer, and what they promise to keep."""
-    found = await gateway.threads.on_nodes(status.node_status)
+    found = await threads.on_nodes(status.node_status)
     return [one if isinstance(one, NodeStatus) else NodeStatus(name, False, {}) for name, one in found.items()]
 
 

@@ -4,6 +4,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
 
+from memlane.contract import limits
 from memlane.errors import FieldError, InvalidInput
 
 
@@ -35,4 +36,6 @@ async def known_only(request: Request) -> None:
         route: APIRoute = request.scope["route"]
         unknown = sorted(set(request.query_params) - {field.alias for field in route.dependant.query_params})
         if unknown:
-            raise InvalidInput([FieldError(name, "is not a parameter of this request") for name in unknown])
+            raise InvalidInput(
+                [FieldError(name, "is not a parameter of this request") for name in unknown[: limits.FIELDS]]
+            )

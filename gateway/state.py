@@ -7,8 +7,9 @@ from typing import cast
 from starlette.requests import HTTPConnection
 
 from memlane.config.settings import Settings
-from memlane.contract.status import BrokerStatus
+from memlane.contract.status import BrokerStatus, NodeStatus
 from memlane.gateway.auth import Keys
+from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Metrics
 from memlane.gateway.questions import Questions
 from memlane.gateway.tally import Tally
@@ -29,6 +30,7 @@ class Gateway:
     waiters: Waiters
     tally: Tally
     metrics: Metrics
+    nodes: Glance[list[NodeStatus]]
     broker: Callable[[], BrokerStatus]
     """Asks the broker how it is."""
 

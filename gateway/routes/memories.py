@@ -121,7 +121,7 @@ async def _remember_many(gateway: Gateway, tenant: str, body: dict[str, Any]) ->
 def _batch(body: dict[str, Any]) -> tuple[list[Any], bool]:
     """The items of a batch, and whether it is all or none."""
     raw, atomic = body["memories"], body.get("atomic", False)
-    if unknown := sorted(body.keys() - {"memories", "atomic"}):
+    if unknown := sorted(body.keys() - {"memories", "atomic"})[: limits.FIELDS]:
         raise InvalidInput([FieldError(name, "is not a field of a batch") for name in unknown])
     if not isinstance(raw, list) or not raw:
         raise InvalidInput([FieldError("memories", "must be a list with at least one item")])

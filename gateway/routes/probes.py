@@ -8,7 +8,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from memlane.contract.answers import Alive, Ready
-from memlane.gateway import overview
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.threads import LOOK_S
 from memlane.storage import status
@@ -28,8 +27,7 @@ async def healthz() -> dict[str, Any]:
 @router.get("/readyz", response_model=Ready, responses={503: {"model": Ready, "description": "No node answers."}})
 async def readyz(request: Request) -> JSONResponse:
     """Whether requests would be served: 200 if at least one node answers, and which do not."""
-    gateway = gateway_of(request)
-    found = await overview.nodes(gateway)
+    found = await gateway_of(request).nodes.now()
     down = [node.name for node in found if not node.up]
     ready = len(down) < len(found)
     return JSONResponse({"ready": ready, "nodes_down": down}, 200 if ready else 503)

@@ -17,6 +17,7 @@ from memlane import Client
 from memlane.client.front import Front
 from memlane.config.settings import Settings
 from memlane.gateway.app import create_app
+from memlane.gateway.protocol import BoundedProtocol
 from memlane.storage.jobs import Kind
 from memlane.storage.roles import GATEWAY, WORKER
 from memlane.tasks.lane import Lane
@@ -58,7 +59,7 @@ def serving(settings: Settings) -> Iterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     app = Noted(create_app(as_role(settings, GATEWAY)))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", loop="asyncio"))
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, log_config=None, lifespan="on", loop="asyncio"))
     thread = Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

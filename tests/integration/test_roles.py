@@ -1,5 +1,6 @@
 """Roles: the gateway and the workers can do their work with their rights, and nothing beside it."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,8 @@ from tests.support import (
 
 MakeLane = Callable[[Settings], Lane]
 Session: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
+
+ROOT = Path(__file__).parents[2]
 
 WORK = (Kind.REMEMBER, Kind.EMBED, Kind.TEXT_EMBED, Kind.FORGET)
 """All but upkeep, which goes by the owner's rights."""
@@ -345,7 +348,7 @@ def run_advice(server: Postgres, line: str) -> None:
 
 def works(server: Postgres, settings: Settings, make_lane: MakeLane) -> None:
     """Accept as the gateway, finish as a worker; the roles may log in from now on."""
-    with psycopg.connect(server.uri("owned"), autocommit=True) as connection:
+    with psycopg.connect(server.uri("postgres"), autocommit=True) as connection:
         for role in ROLES:
             connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD '{ROLE_PASSWORD}'".encode())
     gateway, worker = (make_lane(as_role(settings, role)) for role in (GATEWAY, WORKER))
@@ -379,3 +382,30 @@ def test_a_migrator_who_may_create_roles_does(bare: Postgres, make_lane: MakeLan
         run_advice(bare, line)
         assert jobs.end_stalled_sessions(shard, 0.05) == 1
     assert migrate(settings, model_of(settings)).advice == []
+
+
+def test_what_the_docs_tell_an_operator_to_run_is_enough(bare: Postgres, make_lane: MakeLane) -> None:
+    """As it stands there, also with login roles of the operator's own."""
+    page = (ROOT / "docs" / "howto" / "security.md").read_text()
+    (block,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    on_server, on_database = block.replace("'...'", f"'{ROLE_PASSWORD}'").split("\\connect memlane\n")
+    with psycopg.connect(bare.uri("postgres"), autocommit=True) as connection:
+        connection.execute("DROP DATABASE memlane")  # which an embedded server comes with
+        for statement in on_server.split(";\n"):
+            connection.execute(statement.encode())
+        for name, role in (("chat_gateway", GATEWAY), ("chat_migrator", "memlane_migrator")):
+            connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{ROLE_PASSWORD}' IN ROLE {role}".encode())
+        connection.execute("ALTER ROLE chat_migrator SET role = memlane_migrator")
+    with psycopg.connect(bare.uri("memlane"), autocommit=True) as connection:
+        connection.execute(on_database.encode())
+    settings = as_role(
+        Settings(nodes={"node-1": bare.uri("memlane")}, shard_count=2, embedder="hash", profile="test"), "chat_migrator"
+    )
+    assert migrate(settings, model_of(settings)).advice == []
+    works(bare, settings, make_lane)
+    accepted(make_lane(as_role(settings, "chat_gateway")), item("by a role of their own"))
+    with session(settings, "memlane_migrator") as connection:
+        owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname ~ '^shard_'")
+        assert owners.fetchall() == [("memlane_migrator",)]
+    with session(settings, GATEWAY) as connection, pytest.raises(errors.InsufficientPrivilege):
+        connection.execute("CREATE TEMPORARY TABLE t (a int)")
