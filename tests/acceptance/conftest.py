@@ -214,7 +214,9 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
     """Starts worker processes of a class, with the workers' rights; they are ended with the test."""
     made: list[WorkerProcess] = []
 
-    def start(worker_class: str, queues: str, processes: int = 2) -> WorkerProcess:
+    def start(
+        worker_class: str, queues: str, processes: int = 2, settings: Settings = cluster_settings
+    ) -> WorkerProcess:
         name = f"{worker_class}-{len(made)}"
         ready = process_folder / f"{name}.ready"
         arguments = [
@@ -223,7 +225,7 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
             *("--without-gossip", "--without-mingle"),
         ]
         env = {
-            **environment(as_role(cluster_settings, WORKER)),
+            **environment(as_role(settings, WORKER)),
             "MEMLANE_WORKER_CLASS": worker_class,
             "MEMLANE_READY_FILE": str(ready),
         }
