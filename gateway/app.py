@@ -69,8 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, dependencies=[Depends(known_only)])
     app.include_router(probes.router)
     problems.install(app)
-    app.add_middleware(CloseUnread)
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(CloseUnread)
     return app
 
 
