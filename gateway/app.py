@@ -75,8 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(probes.router)
     app.include_router(docs.router)
     problems.install(app)
-    app.add_middleware(CloseUnread)
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(CloseUnread)
     return app
 
 

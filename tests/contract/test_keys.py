@@ -46,10 +46,10 @@ def prefix(key: str) -> str:
 
 def test_both_keys_are_good_until_the_grace_is_over(gateway: str, admin: Admin, control: Node, tenant_key: str) -> None:
     assert status(gateway, tenant_key) == 200  # from now on the gateway trusts it for 10 s
-    made = admin.rotate_key(prefix(tenant_key), grace_s=1.0)
-    assert (made.replaces, 0.5 < made.good_for_s <= 1.0) == (prefix(tenant_key), True)
+    made = admin.rotate_key(prefix(tenant_key), grace_s=3.0)
+    assert (made.replaces, 2.0 < made.good_for_s <= 3.0) == (prefix(tenant_key), True)
     assert [status(gateway, key) for key in (tenant_key, made.key)] == [200, 200]
-    eventually(lambda: status(gateway, tenant_key) == 401, 5)
+    eventually(lambda: status(gateway, tenant_key) == 401, 9)
     assert status(gateway, made.key) == 200
     old, new = tenants.keys(control, "acme")
     assert (new.tenant, new.label, new.expires_at) == (old.tenant, old.label, None)
@@ -95,9 +95,9 @@ def test_what_replaces_a_key_lives_as_long(control: Node, tenant_key: str) -> No
 
 
 def test_a_key_expires_though_the_gateway_trusts_it(gateway: str, admin: Admin, tenant_key: str) -> None:
-    key = admin.create_key("acme", lives_s=1.0)
+    key = admin.create_key("acme", lives_s=3.0)
     assert [status(gateway, key), status(gateway, tenant_key)] == [200, 200]
-    eventually(lambda: status(gateway, key) == 401, 5)
+    eventually(lambda: status(gateway, key) == 401, 9)
     with pytest.raises(NotFound, match="expired"):
         admin.rotate_key(prefix(key))
     for wrong in (-1.0, 0.0, 1e300):
@@ -121,11 +121,11 @@ def test_a_known_key_is_not_held_up_while_its_use_cannot_be_noted(
     assert status(gateway, tenant_key) == 200
     with locked(settings):
         slowest = 0.0
-        for _ in range(100):
+        for _ in range(50):
             begun = perf_counter()
             assert status(gateway, tenant_key) == 200
             slowest = max(slowest, perf_counter() - begun)
-    assert slowest < 1.0
+    assert slowest < 2.0
 
 
 def test_a_key_expires_also_while_control_hangs(make_settings: MakeSettings) -> None:
@@ -133,11 +133,11 @@ def test_a_key_expires_also_while_control_hangs(make_settings: MakeSettings) -> 
     lane = Lane(settings, "test")
     lane.open()
     tenants.create_tenant(lane.cluster.control, "acme")
-    short, long = (tenants.create_key(lane.cluster.control, "acme", lives_s=lives_s) for lives_s in (2.0, None))
+    short, long = (tenants.create_key(lane.cluster.control, "acme", lives_s=lives_s) for lives_s in (4.0, None))
     with serving(settings) as url:
         assert [status(url, key) for key in (short, long)] == [200, 200]
         with locked(settings):
-            eventually(lambda: status(url, short) == 401, 8)
+            eventually(lambda: status(url, short) == 401, 12)
             assert status(url, long) == 200
     lane.close()
 
