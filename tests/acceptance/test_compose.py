@@ -16,7 +16,6 @@ from pathlib import Path
 from time import monotonic
 
 import httpx
-import psycopg
 import pytest
 
 from memlane import Client
@@ -24,7 +23,6 @@ from memlane.embedded.ports import free_port
 from memlane.embedded.postgres import DATABASE, SUPERUSER, Postgres, binaries
 from memlane.embedded.process import Command, spawn
 from memlane.embedded.redis import Redis, program
-from memlane.storage.cluster import schema_name
 from tests import compose
 from tests.acceptance.conftest import DIMS, GatedProvider
 from tests.acceptance.nodes import LocalProcess
@@ -171,32 +169,6 @@ def redis_command(machine: Machine, service: Service) -> Command:
     return Command(service.name, [program(), *arguments, *here], orphan_signal=signal.SIGTERM)
 
 
-def grant(machine: Machine) -> None:
-    """Rights of the gateways and workers, where `memlane migrate` does not give them yet."""
-    for node, uri in nodes(machine, "migrator").items():
-        with psycopg.connect(uri, autocommit=True) as connection:
-            schemas = [*(["control"] if node == "node-1" else []), *(schema_name(number) for number in range(8))]
-            for schema in schemas:
-                asked = (
-                    "SELECT has_schema_privilege('memlane_worker', oid, 'USAGE') FROM pg_namespace WHERE nspname = %s"
-                )
-                if connection.execute(asked, (schema,)).fetchone() != (False,):
-                    continue
-                roles = "memlane_gateway, memlane_worker"
-                for right, what in (
-                    ("USAGE", "SCHEMA"),
-                    ("ALL", "ALL TABLES IN SCHEMA"),
-                    ("ALL", "ALL SEQUENCES IN SCHEMA"),
-                ):
-                    connection.execute(f"GRANT {right} ON {what} {schema} TO {roles}".encode())
-
-
-def nodes(machine: Machine, role: str) -> dict[str, str]:
-    """The nodes as a role reaches them here."""
-    text = (machine.secrets / f"nodes_{role}").read_text()
-    return dict(json.loads(machine.local(machine.compose.services["migrate"], 1, text)))
-
-
 @pytest.fixture
 def started(servers: Machine) -> Machine:
     """Everything, in the file's order, each when what it waits for is there."""
@@ -207,7 +179,6 @@ def started(servers: Machine) -> Machine:
         if service.name == "migrate":
             done = machine.start(service, 1)
             assert done.wait(120) == 0, done.logs()
-            grant(machine)
             continue
         for number in range(1, service.replicas + 1):
             machine.start(service, number)
@@ -228,6 +199,7 @@ def test_the_services_start_work_and_stop(started: Machine) -> None:
     with Client(f"http://127.0.0.1:{machine.port('gateway')}", tenant_key) as client:
         client.remember("ada", "green tea in Lisbon").wait("searchable", timeout=30)
         assert client.recall("ada", "tea").hits[0].memory.content == "green tea in Lisbon"
+        back_up(machine)
         client.forget_agent("ada")
         eventually(lambda: not list(client.memories("ada")), 30)
     look_with_flower(machine)
@@ -244,6 +216,16 @@ def command_line(machine: Machine, *arguments: str) -> str:
     done = subprocess.run([*argv, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def back_up(machine: Machine) -> None:
+    """As `docker compose run --rm backup` does; the memory is in it."""
+    service = machine.compose.services["backup"]
+    env = {**os.environ, **machine.environment(service, 1)}
+    argv = [part.replace("/backups", str(machine.folder / "backups")) for part in service.command]
+    done = subprocess.run([*PROGRAMS[argv[0]], *argv[1:]], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 memories in" in done.stdout
 
 
 def look_with_flower(machine: Machine) -> None:

@@ -21,9 +21,6 @@ from tests.compose import ROOT, Service
 MakeSettingsOf = Callable[[Service], Settings]
 
 COMPOSE = compose.read()
-NOT_YET = {"MEMLANE_SERVES"}
-"""Agreed, and not a setting in every version."""
-
 OTHERS = {"SENTRY_DSN"}
 """Settings that are not called MEMLANE_<FIELD>."""
 
@@ -45,7 +42,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def is_setting(variable: str) -> bool:
     name = variable.removeprefix("MEMLANE_").lower()
-    return variable in OTHERS | NOT_YET or (variable.startswith("MEMLANE_") and name in Settings.model_fields)
+    return variable in OTHERS or (variable.startswith("MEMLANE_") and name in Settings.model_fields)
 
 
 @pytest.fixture
@@ -103,6 +100,14 @@ def test_the_command_line_reaches_the_operators_door() -> None:
     assert cli.command[0] in typer.main.get_command(memlane_app).commands  # type: ignore[attr-defined]
     assert "/run/secrets/admin_key" in cli.raw["entrypoint"][2]
     assert set(cli.secrets) == {"admin_key"}
+
+
+def test_a_backup_is_made_by_the_owner_of_the_schemas() -> None:
+    backup, migrate = COMPOSE.services["backup"], COMPOSE.services["migrate"]
+    assert {**backup.secrets, "admin_key": "admin_key"} == dict(migrate.secrets)
+    assert backup.command[1] in typer.main.get_command(memlane_app).commands  # type: ignore[attr-defined]
+    assert backup.raw["volumes"] == ["./backups:/backups"]
+    assert backup.command[2].startswith("/backups/")
 
 
 def test_workers_of_each_class_consume_its_queues() -> None:
@@ -163,7 +168,7 @@ def test_everyone_has_bounds(service: Service) -> None:
     assert service.raw["logging"] == {"driver": "local"}
     assert service.raw["cpus"] > 0
     assert service.stop_grace_s >= 10
-    expected = {"migrate": "on-failure:3", "cli": "no"}
+    expected = {"migrate": "on-failure:3", "cli": "no", "backup": "no"}
     assert service.raw["restart"] == expected.get(service.name, "unless-stopped")
     assert ("outside" in service.raw["networks"]) == (service.ours and not service.asked_for)
     if service.ours:
@@ -200,7 +205,7 @@ def test_secrets_and_volumes_are_declared_and_made(secrets: Path) -> None:
     assert all(one["file"] == f"./secrets/{name}" for name, one in declared.items())
     mounted = [str(volume).split(":") for s in COMPOSE.services.values() for volume in s.raw.get("volumes", [])]
     assert {source for source, *_ in mounted if "/" not in source} == set(COMPOSE.raw["volumes"])
-    assert [source for source, *_ in mounted if "/" in source and not (ROOT / source).exists()] == []
+    assert [source for source, *_ in mounted if "/" in source and not (ROOT / source).exists()] == ["./backups"]
     assert {network for s in COMPOSE.services.values() for network in s.raw["networks"]} == set(COMPOSE.raw["networks"])
     assert COMPOSE.raw["networks"]["data"]["internal"]
 
