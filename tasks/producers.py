@@ -124,7 +124,7 @@ TASKS = tuple(_DOORS)
 
 
 def _keep_invalid(lane: Lane, task: str, tenant: str | None, reason: str, message: Message) -> None:
-    log.warning("stray", task=task, tenant=tenant, reason=reason)
+    log.warning("stray", task=task, tenant=tenant)  # the reason may name a field that the caller made up
     strays.keep(lane.cluster, task, tenant, reason, message)
     if tenant is None:
         return
