@@ -26,7 +26,7 @@ def environment(lock: Path, home: Path) -> Path:
     folder = (home / lock.stem).absolute()
     python, made_of = folder / "bin" / "python", folder / "made-of"
     wanted = f"# Python {sys.version}\n{lock.read_text()}"
-    if not (made_of.exists() and made_of.read_text() == wanted):
+    if not (python.exists() and made_of.exists() and made_of.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
         _uv("venv", "--python", sys.executable, str(folder))
         _uv("pip", "install", "--python", str(python), "--require-hashes", "-r", str(lock))

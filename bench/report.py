@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from memlane.bench.comparison import Comparison
 from memlane.bench.figures import Percentiles
-from memlane.bench.systems import Row, Sizes, System
+from memlane.bench.systems import SHORT, Row, Sizes, System
 
 _NONE = "-"
 _NAMES = {"mem0": "mem0", "langgraph": "LangGraph", "naive_celery": "naive Celery"}
@@ -23,6 +23,8 @@ def report(found: Comparison) -> str:
         "\n".join(f"- {_name(system)}: {note}" for system in found.systems for note in system.notes),
         _circumstances(found),
     ]
+    if found.sizes == SHORT:
+        parts.insert(0, "A short run, which shows that everything works; its figures say little.")
     return "\n\n".join(parts) + "\n"
 
 

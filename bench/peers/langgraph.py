@@ -6,8 +6,10 @@ import json
 import urllib.request
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 
 _BATCH = 100
 _SIDE_BY_SIDE = 32
+_STORES = 4
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,18 @@ class LangGraph:
 
     packages: ClassVar = ("langgraph-checkpoint-postgres", "langgraph-checkpoint", "psycopg")
     notes: ClassVar = (
-        "a put holds the store's lock while the provider is asked: threads do not help, batches do",
+        "a put holds the store's lock while the provider is asked: threads do not help, batches and further stores do",
         "the asynchronous store makes batches of what its callers have at hand, in their process",
     )
     searchable = None
 
     @property
     def ways(self) -> "Sequence[tuple[str, int, int, Callable[[Sequence[tuple[str, str]]], None]]]":
-        """One by one, in batches of the caller, in batches of its own."""
+        """One by one, in batches of one caller and of several, in batches of its own."""
         return (
             ("put, one by one", 1, 1, self._one_by_one),
-            (f"batch of {_BATCH} puts", 1, _BATCH, self._in_batches),
+            (f"batch of {_BATCH} puts", 1, _BATCH, partial(self._in_batches, stores=1)),
+            (f"batch of {_BATCH} puts, {_STORES} stores", _STORES, _BATCH, partial(self._in_batches, stores=_STORES)),
             (f"aput, {_SIDE_BY_SIDE} side by side", _SIDE_BY_SIDE, 1, self._side_by_side),
         )
 
@@ -80,10 +84,17 @@ class LangGraph:
         for agent, text in memories:
             self.store(agent, text)
 
-    def _in_batches(self, memories: Sequence[tuple[str, str]]) -> None:
+    def _in_batches(self, memories: Sequence[tuple[str, str]], stores: int) -> None:
         puts = [PutOp((agent,), str(uuid4()), {"text": text}) for agent, text in memories]
-        for start in range(0, len(puts), _BATCH):
-            self.stores.batch(puts[start : start + _BATCH])
+        batches = iter([puts[start : start + _BATCH] for start in range(0, len(puts), _BATCH)])
+
+        def caller(_number: int) -> None:
+            with PostgresStore.from_conn_string(self.postgres, index=self.index) as store:
+                for batch in batches:
+                    store.batch(batch)
+
+        with ThreadPoolExecutor(stores) as pool:
+            list(pool.map(caller, range(stores)))
 
     def _side_by_side(self, memories: Sequence[tuple[str, str]]) -> None:
         async def run() -> None:
