@@ -114,8 +114,9 @@ class AsyncClient:
     async def memories(self, agent: str, **fields: Unpack[ListFields]) -> AsyncIterator[Memory]:
         """As `Client.memories`."""
         cursor = None
+        limit = limits.VECTOR_ITEMS if fields.get("vectors") else limits.PAGE_ITEMS
         while True:
-            page = await self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **fields)
+            page = await self.page(agent, limit=limit, cursor=cursor, **fields)
             for memory in page.memories:
                 yield memory
             cursor = page.next

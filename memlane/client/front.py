@@ -109,8 +109,9 @@ class Front(ABC):
     def memories(self, agent: str, **fields: Unpack[ListFields]) -> Iterator[Memory]:
         """All memories of an agent, page by page; the fields are those of `page`."""
         cursor = None
+        limit = limits.VECTOR_ITEMS if fields.get("vectors") else limits.PAGE_ITEMS
         while True:
-            page = self.page(agent, limit=limits.PAGE_ITEMS, cursor=cursor, **fields)
+            page = self.page(agent, limit=limit, cursor=cursor, **fields)
             yield from page.memories
             cursor = page.next
             if cursor is None:

@@ -39,8 +39,11 @@ BODY_BYTES = 8 * 1024 * 1024
 RECALL_HITS = 100
 """Most hits of one recall."""
 
-PAGE_ITEMS = 500
+PAGE_ITEMS = 1000
 """Most memories on one page of a list."""
+
+VECTOR_ITEMS = 100
+"""Most memories on one page of a list with vectors."""
 
 WAIT_S = 60.0
 """Longest time that a request waits for a receipt, in seconds."""

@@ -85,5 +85,6 @@ _FIELD_OF = {
     "own_successor": "supersedes",
     "no_change": "body",
     "no_filter": "body",
+    "large_page": "limit",
 }
 """The field to name for an error that is about the whole item."""

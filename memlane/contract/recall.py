@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from memlane.contract import limits
 from memlane.contract.memory import Importance, Memory, Time
@@ -69,7 +70,7 @@ class PageRequest(Filters):
 
     Attributes:
         agent: whose memories.
-        limit: at most so many, up to 500.
+        limit: at most so many, up to 1,000, with vectors up to 100.
         cursor: `next` of the page before; the first page without it.
         oldest_first: in the order in which they were accepted, not the newest first.
         vectors: each with its vector of the current model, if it has one.
@@ -80,6 +81,14 @@ class PageRequest(Filters):
     cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")] | None = None
     oldest_first: StrictBool = False
     vectors: StrictBool = False
+
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        if self.vectors and self.limit > limits.VECTOR_ITEMS:
+            raise PydanticCustomError(
+                "large_page", "must be at most {limit} with vectors", {"limit": limits.VECTOR_ITEMS}
+            )
+        return self
 
     @property
     def filters(self) -> Filters:

@@ -143,13 +143,16 @@ WHERE m.agent = %(agent)s AND m.number = ANY(%(numbers)s::bigint[]);
 
 -- name: page
 -- An agent's memories beyond a number, newest first or oldest first, filtered.
-SELECT {columns}
-FROM {shard}.agents a
-JOIN {shard}.memories m ON m.agent = a.number AND m.number >= a.forgotten_before
-WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND m.number {beyond} %(last)s
-  AND {holds} AND {visible}
-ORDER BY m.number {order}
-LIMIT %(limit)s;
+SELECT page.*
+FROM {shard}.agents a CROSS JOIN LATERAL (  -- so that the order comes from the index, and the rest is not read
+    SELECT {columns}
+    FROM {shard}.memories m
+    WHERE m.agent = a.number AND m.number >= a.forgotten_before AND m.number {beyond} %(last)s
+      AND {holds} AND {visible}
+    ORDER BY m.agent {order}, m.number {order}
+    LIMIT %(limit)s) AS page
+WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s
+ORDER BY page.number {order};
 
 -- name: vectors
 -- The vectors of some memories of an agent, by number.

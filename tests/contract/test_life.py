@@ -259,7 +259,9 @@ def test_oldest_first(client: Front) -> None:
     assert ([memory.content for memory in rest.memories], rest.next) == (["2", "3", "4"], None)
 
 
-@pytest.mark.parametrize("fields", [{"cursor": "x"}, {"limit": 0}, {"limit": 501}, {"cursor": "9" * 19}])
+@pytest.mark.parametrize(
+    "fields", [{"cursor": "x"}, {"limit": 0}, {"limit": 1001}, {"cursor": "9" * 19}, {"limit": 101, "vectors": True}]
+)
 def test_a_page_that_is_none(client: Front, fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         client.page("ada", **fields)
