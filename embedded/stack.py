@@ -73,7 +73,7 @@ class Stack:
         """Our own processes, in the order in which they are started."""
         found = [self._worker(worker_class) for worker_class in WORKER_CLASSES.values()]
         beat = ["celery", "-A", _APP, "--quiet", "beat"]
-        found += [self._process(f"beat-{n}", beat, self._as_role(WORKER)) for n in range(1, BEATS + 1)]
+        found += [self._process(f"beat-{n}", beat, _WITHOUT_NODES) for n in range(1, BEATS + 1)]
         return [*found, self._process("gateway", ["memlane.gateway"], self._as_role(GATEWAY)), self._flower()]
 
     def _worker(self, worker_class: WorkerClass) -> Command:
@@ -101,7 +101,7 @@ class Stack:
 
     def _flower(self) -> Command:
         told = {
-            "MEMLANE_NODES": "{}",  # it needs no database
+            **_WITHOUT_NODES,
             "MEMLANE_FLOWER_PORT": str(self.flower_port),
             "MEMLANE_FLOWER_USER": FLOWER_USER,
             "MEMLANE_FLOWER_PASSWORD": self.secrets.flower,
@@ -115,6 +115,9 @@ class Stack:
 
 
 _APP = "memlane.workers.main"
+
+_WITHOUT_NODES = {"MEMLANE_NODES": "{}"}
+"""What a process is told that needs no database."""
 
 _AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"} if os.geteuid() == 0 else {}
 """Celery warns root of messages that carry code; ours are JSON."""

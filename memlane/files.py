@@ -40,6 +40,8 @@ class Line:
     number: int
     item: MemoryItem | None
     error: str | None = None
+    bytes: int = 0
+    """How long the line is."""
     was: UUID | None = None
     """The id of a memory with a key where it was exported; where it is taken in it may get another."""
 
@@ -201,12 +203,11 @@ def _json_line(number: int, line: bytes) -> Line:
         return Line(number, None, f"is not JSON: {raw.why}")
     was = raw.pop("id") if isinstance(raw, dict) and raw.get("key") and "id" in raw else None
     found = _checked(number, raw)
-    if was is not None:
-        return replace(found, was=_id(was))
+    found = replace(found, bytes=len(line), was=None if was is None else _id(was))
     if found.item is None or found.item.id or found.item.key:
         return found
     id_ = uuid5(_LINES, f"{number}:{line.decode().strip()}")
-    return Line(number, found.item.model_copy(update={"id": id_}))
+    return replace(found, item=found.item.model_copy(update={"id": id_}))
 
 
 def _id(value: object) -> UUID | None:

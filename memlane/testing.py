@@ -161,6 +161,8 @@ class InMemoryClient(Front):
         given = dict(wanted.given)
         if "metadata" in given:
             given["metadata"] = json.loads(json.dumps(given["metadata"]))
+        if given.get("supersedes") not in (None, before.supersedes):
+            self._check_successor(name, given["supersedes"])
         after = replace(before, **given)
         if after.content != before.content:
             identity.versions.insert(0, Version(before.version, before.content, datetime.now(UTC)))
@@ -172,8 +174,18 @@ class InMemoryClient(Front):
         assert identity.memory is not None
         return replace(identity.memory, superseded_by=self._successor(identity.memory))
 
+    def _check_successor(self, name: MemoryName, supersedes: UUID) -> None:
+        seen: set[UUID] = set()
+        link: UUID | None = supersedes
+        while link is not None and link not in seen:
+            if link == name.id:
+                raise Conflict("the two would take each other's place: neither could be seen", first=supersedes)
+            seen.add(link)
+            identity = self._ids.get((name.agent, link))
+            link = identity.memory.supersedes if identity and identity.memory else None
+
     def _history(self, name: MemoryName) -> Sequence[Version]:
-        return tuple(self._alive(name).versions)
+        return tuple(self._alive(name).versions[: limits.HISTORY_ITEMS])
 
     def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting:
         self._known(agent)

@@ -72,16 +72,25 @@ def remove_slice(shard: Shard, tenant: str, agent: int) -> Forgotten:
     return remove(shard, tenant, agent, numbers)
 
 
-def remove_matching(shard: Shard, tenant: str, agent: int, matching: Matching) -> Forgotten:
-    """Remove some of the memories that match; nothing removed means that all are gone."""
-    params = {**matching.params, "agent": agent, "limit": SLICE}
-    numbers = [row[0] for row in shard.run(_SQL["matching"], params, holds=HOLDS)]
-    return remove(shard, tenant, agent, numbers)
+def remove_doomed(shard: Shard, tenant: str, agent: int) -> Iterator[Forgotten]:
+    """Remove all rows of an agent that was forgotten, slice by slice."""
+    while (gone := remove_slice(shard, tenant, agent)).memories:
+        yield gone
 
 
-def count_matching(shard: Shard, agent: int, matching: Matching) -> int:
+def remove_matching(shard: Shard, tenant: str, agent: int, matching: Matching) -> Iterator[Forgotten]:
+    """Remove the memories that match, slice by slice."""
+    numbers = [-1]
+    while numbers:
+        params = {**matching.params, "tenant": tenant, "agent": agent, "after": numbers[-1], "limit": SLICE}
+        numbers = [row[0] for row in shard.run(_SQL["matching"], params, holds=HOLDS)]
+        yield remove(shard, tenant, agent, numbers)
+
+
+def count_matching(shard: Shard, tenant: str, agent: int, matching: Matching) -> int:
     """How many memories match, stored or still to be stored."""
-    return len(shard.run(_SQL["matching"], {**matching.params, "agent": agent, "limit": None}, holds=HOLDS))
+    params = {**matching.params, "tenant": tenant, "agent": agent, "after": -1, "limit": None}
+    return int(shard.run(_SQL["count_matching"], params, matching=_SQL["matching"].text, holds=HOLDS)[0][0])
 
 
 def newest(shard: Shard) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from time import sleep
 
 import structlog
 from psycopg import Connection
@@ -34,6 +35,9 @@ _MODELS = queries.load("models")
 _LOCK = 1835887984
 """Key of the advisory lock that lets one process migrate at a time."""
 
+_LOOK_S = 0.1
+"""How often we look whether another process has done migrating."""
+
 _LOCK_TIMEOUT_S = 5
 """How long a change of a table waits for those who use it."""
 
@@ -47,6 +51,11 @@ class Migration:
 
     name: str
     text: str
+
+    @property
+    def alone(self) -> bool:
+        """Whether its statements have to stand outside a transaction; run again, they begin anew."""
+        return " CONCURRENTLY " in self.text
 
     @property
     def post(self) -> bool:
@@ -93,7 +102,7 @@ def migrate(settings: Settings, model: Model | None = None, *, post: bool = Fals
     """
     check_nodes(settings)
     done = Migrated([], [], False, [])
-    with _locked(settings, settings.control) as control:
+    with locked(settings, settings.control) as control:
         check_extension(control, settings.control)
         _apply(done, control, "control", "control", post)
         to_run = {settings.control: roles.create(control)}
@@ -101,7 +110,7 @@ def migrate(settings: Settings, model: Model | None = None, *, post: bool = Fals
         placed = _placed(control, settings)
         models, lacking = _register(control, model)
     for node in sorted(set(placed.values())):
-        with _locked(settings, node) as connection:
+        with locked(settings, node) as connection:
             check_extension(connection, node)
             to_run[node] = roles.create(connection)
             for shard in (number for number, name in placed.items() if name == node):
@@ -115,9 +124,12 @@ def _advice(node: str, wanted: list[str]) -> str:
 
 
 @contextmanager
-def _locked(settings: Settings, node: str) -> Iterator[Connection[Row]]:
+def locked(settings: Settings, node: str) -> Iterator[Connection[Row]]:
+    """A connection to a node on which nobody else migrates or restores meanwhile."""
     with unhurried_connection(settings, node) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        # Whoever waits inside a statement would be waited for by an index that is built concurrently.
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
+            sleep(_LOOK_S)
         # Whoever waits for a table's lock holds up all who come after him.
         connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'".encode())
         yield connection
@@ -149,10 +161,17 @@ def _apply(done: Migrated, connection: Connection[Row], schema: str, kind: str, 
         if migration.post and before and not post:
             done.waiting.append(line)
             break  # what comes after it belongs to the version after
-        with connection.transaction():
-            connection.execute(queries.Query("", "", migration.text).render(shard=schema, **places))
-            record = _MIGRATIONS["record"].render(schema=schema)
-            connection.execute(record, {"scope": scope, "name": migration.name})
+        text = queries.Query("", "", migration.text).render(shard=schema, **places)
+        record = _MIGRATIONS["record"].render(schema=schema), {"scope": scope, "name": migration.name}
+        if migration.alone:
+            for statement in text.split(b";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(*record)
+        else:
+            with connection.transaction():
+                connection.execute(text)
+                connection.execute(*record)
         done.applied.append(line)
         log.info("migrated", what=line)
 

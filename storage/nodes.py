@@ -101,6 +101,7 @@ def unhurried_connection(settings: Settings, node: str) -> Iterator[Connection[R
             autocommit=True,
             connect_timeout=settings.connect_timeout_s,
             application_name=UNHURRIED,
+            **where_to_write(node, settings.nodes[node].get_secret_value()),  # type: ignore[arg-type]  # libpq's
         ) as connection,
     ):
         yield connection
@@ -281,9 +282,13 @@ def _connection_options(name: str, uri: str, settings: Settings, role: str) -> d
         "application_name": f"memlane {role}",
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
     }
-    if "," in str(parameters_of(name, uri).get("host", "")):
-        options["target_session_attrs"] = "read-write"
-    return options
+    return {**options, **where_to_write(name, uri)}
+
+
+def where_to_write(name: str, uri: str) -> dict[str, str]:
+    """Libpq's parameters that find the primary among several hosts."""
+    several = "," in str(parameters_of(name, uri).get("host", ""))
+    return {"target_session_attrs": "read-write"} if several else {}
 
 
 def _configure(connection: Connection[Row]) -> None:

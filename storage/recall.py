@@ -61,6 +61,18 @@ def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
         **filter_params(search.filters),
     }
     form = _form(agent, search)
+    found = _candidates(shard, agent, search, params, form)
+    if form == "indexed_similarity" and agent.conditional and _few(found, search.candidates):
+        return _candidates(shard, agent, search, params, "filtered_similarity")
+    return found
+
+
+def _few(found: list[Candidate], wanted: int) -> bool:
+    """Whether most of what the index brought up is not to be seen."""
+    return 2 * sum(candidate.similarity is not None for candidate in found) < wanted
+
+
+def _candidates(shard: Shard, agent: Agent, search: Search, params: Params, form: str) -> list[Candidate]:
     statement = _SQL["candidates"].render(
         similarity=_SQL[form].text,
         holds=_SQL["holds"].text if search.filters.any else "true",

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from memlane.contract import Event, Version
-from memlane.errors import Unavailable
+from memlane.contract import Event, Version, limits
+from memlane.errors import Conflict, Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.forget import Step, transaction, vector_tables
@@ -47,6 +47,7 @@ def update(
         text_search: how words are stemmed.
 
     Raises:
+        Conflict: it would take the place of what has taken its own.
         Unavailable: somebody else updates it at this moment; nothing was done.
     """
     tables = vector_tables(shard)
@@ -62,6 +63,8 @@ def update(
         rewritten = after["content"] != before["content"]
         if rewritten and not opened:
             raise Unavailable("the memory is being updated by somebody else")
+        if after["supersedes"] != before["supersedes"] and after["supersedes"] is not None:
+            _check_successor(step, after["supersedes"])
         if after != before:
             _write(step, before, after, words=found[0][-1])
             if rewritten:
@@ -74,6 +77,11 @@ def _as_contract(row: Row) -> dict[str, Any]:
     """The row that `find` found, in the contract's types, so that the same update once more changes nothing."""
     found = dict(zip(_FIELDS, row, strict=False))
     return {**found, "tags": tuple(found["tags"]), "importance": round(found["importance"], 6)}
+
+
+def _check_successor(step: Step, supersedes: UUID) -> None:
+    if step("leads_back", supersedes=supersedes):
+        raise Conflict("the two would take each other's place: neither could be seen", first=supersedes)
 
 
 def _write(step: Step, before: Mapping[str, Any], after: Mapping[str, Any], words: int) -> None:
@@ -97,6 +105,7 @@ def _conditional(memory: Mapping[str, Any]) -> int:
 
 
 def history(shard: Shard, tenant: str, agent: str, id_: UUID) -> list[Version]:
-    """What a memory said before, newest first."""
-    rows = shard.run(_SQL["history"], {"tenant": tenant, "agent": agent, "id": id_})
+    """What a memory said before, newest first; the last hundred times."""
+    params = {"tenant": tenant, "agent": agent, "id": id_, "limit": limits.HISTORY_ITEMS}
+    rows = shard.run(_SQL["history"], params)
     return [Version(*row) for row in rows]

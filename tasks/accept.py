@@ -86,14 +86,15 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     firsts: dict[tuple[str, UUID], Placed] = {}
     for placed in part:
         firsts.setdefault(placed.identity, placed)
-    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in part if p.item.embedding is not None})
     try:
         answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
     except Unavailable as error:
         if atomic:
             raise
         return dict.fromkeys((placed.place for placed in part), error)
-    if any(answer.outcome is Outcome.ACCEPTED for answer in answers.values()):
+    new = [placed for placed in firsts.values() if answers[placed.identity].outcome is Outcome.ACCEPTED]
+    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in new if p.item.embedding is not None})
+    if new:
         lane.wake(Kind.REMEMBER, shard)
     results = {placed.place: _result(placed, answers, firsts) for placed in part}
     if atomic:

@@ -1,7 +1,7 @@
 """Forget: one memory at once and whole; an agent's by a mark that all obey, or by filters, and then their rows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -77,14 +77,10 @@ def forget_matching(lane: Lane, tenant: str, agent: str, filters: Filters, *, dr
         if known is None:
             return None
         matching = Matching(filters, forget.newest(shard))
-        matched = forget.count_matching(shard, known, matching)
+        matched = forget.count_matching(shard, tenant, known, matching)
         if dry_run or not matched:
             return Asked(matched, None)
-        asked = {
-            name: value
-            for name, value in filters.model_dump(mode="json", exclude_defaults=True).items()
-            if name in Filters.model_fields
-        }
+        asked = filters.model_dump(mode="json", exclude_defaults=True, exclude={"include_superseded"})
         id_ = uuid5(_MATCHING, json.dumps(asked, sort_keys=True))
         forget.open_matching(shard, tenant, known, id_, {"filters": asked, "upto": matching.upto})
         return Asked(matched, id_)
@@ -101,20 +97,19 @@ def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
     for job in claim.jobs:
         if job.agent is None:
             continue
-        next_slice = _slices(shard, job, job.agent)
-        while (gone := next_slice()).memories:
+        for gone in _slices(shard, job, job.agent):
             removed += gone.memories
             embedding.drop(lane, job.tenant, gone.hashes)
     held = jobs.settle(shard, claim.token, claim.numbers)
     return Done(removed=removed, fenced=not held)
 
 
-def _slices(shard: Shard, job: Job, agent: int) -> Callable[[], Forgotten]:
-    """What removes the next slice of what a job is about: all that was forgotten with the agent, or what matches."""
+def _slices(shard: Shard, job: Job, agent: int) -> Iterator[Forgotten]:
+    """Remove what a job is about: all that was forgotten with the agent, or what matches."""
     if "filters" not in job.payload:
-        return lambda: forget.remove_slice(shard, job.tenant, agent)
+        return forget.remove_doomed(shard, job.tenant, agent)
     matching = Matching(Filters.model_validate(job.payload["filters"]), int(job.payload["upto"]))
-    return lambda: forget.remove_matching(shard, job.tenant, agent, matching)
+    return forget.remove_matching(shard, job.tenant, agent, matching)
 
 
 def remove_expired(lane: Lane, shard: Shard) -> int:

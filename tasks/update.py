@@ -14,7 +14,7 @@ def update_memory(lane: Lane, tenant: str, agent: str, id_: UUID, wanted: Memory
     """Update a memory; as it is then, or None if there is none.
 
     Raises:
-        Conflict: it is parked.
+        Conflict: it is parked, or would take the place of what has taken its own.
         Unavailable: it was accepted but is not stored yet, or its shard does not answer; sent again, the same
             update is made once.
     """

@@ -18,6 +18,8 @@ ALTER DATABASE :"DBNAME" OWNER TO memlane_migrator;
 
 CREATE ROLE memlane_gateway LOGIN PASSWORD :'gateway';
 CREATE ROLE memlane_worker LOGIN PASSWORD :'worker';
+REVOKE CONNECT, TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"DBNAME" TO memlane_gateway, memlane_worker;
 -- The sweep ends sessions that stalled inside a transaction, whose ever they are.
 GRANT pg_signal_backend, pg_read_all_stats TO memlane_worker;
 SQL

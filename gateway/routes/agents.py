@@ -62,7 +62,7 @@ async def forget_matching(request: Request, tenant: Tenant, agent: Name) -> Resp
     wanted = await read(request, ForgetMatching)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
     asked = await gateway.threads.on_shard(
-        shard, lambda: forget.forget_matching(gateway.lane, tenant, agent, wanted, dry_run=wanted.dry_run)
+        shard, lambda: forget.forget_matching(gateway.lane, tenant, agent, wanted.filters, dry_run=wanted.dry_run)
     )
     if asked is None:
         raise NotFound("nothing was accepted for this agent yet")

@@ -73,7 +73,9 @@ def restore(
             raise Misconfigured("where to? Name empty nodes in MEMLANE_NODES, or a new data directory with --data")
         shape = Shape(nodes or 1, found.shard_count, run.default_workers(), _embedder_of(found))
         target = run.servers(folder_of(data), shape, lambda what: out.line(f"[dim]·[/dim] {what}"))
-    elif nodes is not None:
+    else:
+        _one_of_two(data)
+    if settings.nodes and nodes is not None:
         raise Misconfigured("--nodes is for a stack on this machine; MEMLANE_NODES names the nodes already")
     with target as into, out.progress("restored  ") as progress:
         bar = progress.add_task("", total=len(found.schemas))
@@ -94,6 +96,7 @@ def _settings(data: Path | None) -> "Settings":
 
     settings = load_settings()
     if settings.nodes:
+        _one_of_two(data)
         return settings
     folder = folder_of(data)
     state = folder.running()
@@ -103,6 +106,11 @@ def _settings(data: Path | None) -> "Settings":
 
     password = folder.secrets().postgres
     return load_settings(nodes={name: uri(address, password) for name, address in state.nodes.items()})
+
+
+def _one_of_two(data: Path | None) -> None:
+    if data is not None:
+        raise Misconfigured(f"both MEMLANE_NODES and the data directory {data} are named: which is meant?")
 
 
 def _embedder_of(found: "Manifest") -> str:

@@ -13,12 +13,15 @@ from memlane.cli.output import Output
 from memlane.cli.session import Session, connected
 from memlane.client import Client
 from memlane.client.receipts import LiveReceipt
-from memlane.contract import MemoryItem, State
+from memlane.contract import MemoryItem, State, limits
 from memlane.files import Line, read_memories
 
 T = TypeVar("T")
 
 _BATCH = 200
+
+_PART_BYTES = limits.BODY_BYTES // 4
+"""Most bytes of lines in one request; they may grow threefold on the way, where signs are escaped."""
 
 
 @dataclass
@@ -98,10 +101,14 @@ def ingest_file(client: Client, out: Output, file: Path, *, wait: bool, agent: s
 
 
 def _parts(batch: Sequence[Line]) -> Iterator[list[Line]]:
-    """Parts of a batch in none of which a memory takes the place of another whose id here is not known yet."""
+    """Parts of a batch that are small enough for a request.
+
+    In none is a memory beside one whose place it takes and whose id here is not known yet.
+    """
     part: list[Line] = []
     for line in batch:
-        if line.item is not None and line.item.supersedes in {earlier.was for earlier in part} - {None}:
+        awaited = line.item is not None and line.item.supersedes in {earlier.was for earlier in part} - {None}
+        if part and (awaited or sum(earlier.bytes for earlier in part) + line.bytes > _PART_BYTES):
             yield part
             part = []
         part.append(line)

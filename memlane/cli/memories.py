@@ -43,7 +43,7 @@ def remember(
     occurred_at: Annotated[datetime | None, typer.Option(help="When it happened, in UTC; now unless given.")] = None,
     expires_at: Annotated[datetime | None, typer.Option(help="From when on it is forgotten, in UTC.")] = None,
     supersedes: Annotated[UUID | None, typer.Option(help="The memory that it takes the place of.")] = None,
-    pinned: Annotated[bool, typer.Option("--pin", help="Its importance does not decay.")] = False,
+    pinned: Annotated[bool, typer.Option("--pin", help="Nothing may let it fade.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until it can be found by meaning.")] = False,
 ) -> None:
     """Remember something.
@@ -76,7 +76,7 @@ def update(
     expires_at: Annotated[datetime | None, typer.Option(help="From when on it is forgotten, in UTC.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="It does not expire any more.")] = False,
     supersedes: Annotated[UUID | None, typer.Option(help="The memory that it takes the place of.")] = None,
-    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Its importance does not decay, or does.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Nothing may let it fade, or it may.")] = None,
 ) -> None:
     """Change a memory. New content keeps the id and its history, and gets a new vector.
 

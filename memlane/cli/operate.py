@@ -11,6 +11,7 @@ from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.contract import Ledger
 from memlane.contract.status import KeyStatus, NewKey, Status
+from memlane.errors import NotFound
 
 tenants = typer.Typer(no_args_is_help=True, help="Tenants: who owns memories.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: each belongs to one tenant, or is the admin's.")
@@ -72,8 +73,11 @@ def ledger(session: Session) -> None:
 
     Example: memlane ledger
     """
-    with session.client() as client:
-        found = client.ledger()
+    try:
+        with session.client() as client:
+            found = client.ledger()
+    except NotFound:  # a gateway that serves the admin alone
+        found = session.admin().ledger()
     session.out.result(found, ledger_text(found))
     if not found.balanced:
         raise typer.Exit(1)

@@ -42,6 +42,9 @@ RECALL_HITS = 100
 PAGE_ITEMS = 1000
 """Most memories on one page of a list."""
 
+HISTORY_ITEMS = 100
+"""Most earlier contents of a memory that are shown."""
+
 VECTOR_ITEMS = 100
 """Most memories on one page of a list with vectors."""
 

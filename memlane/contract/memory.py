@@ -79,7 +79,7 @@ class MemoryItem(BaseModel):
         speaker: who said it; searched together with the content.
         expires_at: from then on it is as good as forgotten, and soon is.
         supersedes: the id of an older memory of the agent, which is not recalled any more while this one lives.
-        pinned: its importance does not decay.
+        pinned: what lets importance fade with time, or cleans up by it, leaves this one alone.
         embedding: the vector of its text (the content, after `Speaker: ` when there is one), where it is known
             already. It is used if its model is the current one; else the text is embedded as ever.
     """

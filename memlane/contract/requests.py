@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, model_v
 from pydantic_core import PydanticCustomError
 
 from memlane.contract import limits
-from memlane.contract.recall import Filters
+from memlane.contract.recall import Filters, filters_of
 from memlane.contract.text import Content, Name
 
 
@@ -82,6 +82,11 @@ class ForgetMatching(Filters):
         if not self.any:
             raise PydanticCustomError("no_filter", "needs a filter; everything of an agent is forgotten by DELETE")
         return self
+
+    @property
+    def filters(self) -> Filters:
+        """The filters alone."""
+        return filters_of(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from memlane.storage.backup import manifest, programs
 from memlane.storage.backup.manifest import FORMAT, Dumped, Manifest
 from memlane.storage.cluster import schema_name
 from memlane.storage.models import Model
-from memlane.storage.nodes import Row, unhurried_connection
+from memlane.storage.nodes import Row, check_nodes, unhurried_connection
 
 _SQL = queries.load("backup")
 _CLUSTER = queries.load("cluster")
@@ -53,6 +53,7 @@ def backup(settings: Settings, folder: Path, report: Report) -> Manifest:
         NodeDown: a node does not answer.
         ShardMoved: a shard moved meanwhile; nothing is wrong but this backup, which has no manifest.
     """
+    check_nodes(settings)
     _prepare(folder)
     with _view(settings, settings.control) as view:
         placed = _map(view)

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from memlane.errors import Misconfigured, ServerError
+from memlane.storage.nodes import where_to_write
 
 _ENVIRONMENT = {d.keyword.decode(): d.envvar.decode() for d in Conninfo.get_defaults() if d.envvar}
 """libpq's environment variable for each part of a URI; those without one only tune the connection."""
@@ -57,7 +58,8 @@ def run(argv: Sequence[str], uri: str, node: str) -> None:
     Raises:
         ServerError: it failed; the message has the last line that it said.
     """
-    told = {_ENVIRONMENT[name]: str(value) for name, value in conninfo_to_dict(uri).items() if name in _ENVIRONMENT}
+    parts = {**conninfo_to_dict(uri), **where_to_write(node, uri)}
+    told = {_ENVIRONMENT[name]: str(value) for name, value in parts.items() if name in _ENVIRONMENT}
     environment = {**os.environ, "PGCONNECT_TIMEOUT": "10", **told}
     done = subprocess.run(list(argv), env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -35,7 +35,7 @@ DELETE FROM {shard}.leases;
 -- A process that knew the shard elsewhere may not write here before it has read the map.
 UPDATE {shard}.meta SET epoch = epoch + 1 RETURNING epoch;
 
--- name: place
+-- name: move
 -- Where a shard lives from now on.
 UPDATE control.shards SET node = %(node)s, epoch = %(epoch)s WHERE shard = %(shard)s;
 

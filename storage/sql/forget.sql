@@ -32,17 +32,23 @@ ORDER BY i.number LIMIT %(limit)s;
 SELECT m.number FROM (
     SELECT number, kind, importance, tags, metadata, occurred_at, thread, pinned
     FROM {shard}.memories
-    WHERE agent = %(agent)s
+    WHERE agent = %(agent)s AND number > %(after)s
     UNION ALL
     SELECT j.number, p.kind, p.importance, coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'),
            coalesce(p.occurred_at, j.created_at), p.thread, coalesce(p.pinned, false)
     FROM {shard}.jobs j CROSS JOIN LATERAL jsonb_to_record(j.payload) AS p(
         kind text, importance real, tags text[], metadata jsonb, occurred_at timestamptz, thread text, pinned boolean)
-    WHERE j.agent = %(agent)s AND j.kind = 'remember') AS m
+    WHERE j.agent = %(agent)s AND j.kind = 'remember' AND j.number > %(after)s
+      AND (j.tenant = %(tenant)s AND j.lease IS NULL AND j.parked_at IS NULL  -- as the indexes have it
+           OR j.lease IS NOT NULL OR j.parked_at IS NOT NULL)) AS m
 JOIN {shard}.agents a ON a.number = %(agent)s AND m.number >= a.forgotten_before
 WHERE m.number <= %(upto)s AND {holds}
 ORDER BY m.number
 LIMIT %(limit)s;
+
+-- name: count_matching
+-- How many those are.
+SELECT count(*) FROM ({matching}) AS m;
 
 -- name: newest
 -- The number of what was accepted last in a shard.

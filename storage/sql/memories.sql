@@ -117,10 +117,11 @@ JOIN {shard}.memories m ON m.agent = w.agent AND m.number = w.number
 JOIN {shard}.agents a ON a.number = m.agent AND m.number >= a.forgotten_before;
 
 -- name: columns
--- A part of other queries: what is read of a memory m.
+-- A part of other queries: what is read of a memory m. The + 0 keeps anybody from walking the whole agent for the order.
 m.number, m.id, m.content, m.kind, m.importance, m.tags, m.metadata, m.occurred_at, m.created_at, m.key, m.thread, m.speaker,
 m.version, m.changed_at, m.expires_at, m.pinned, m.supersedes,
-(SELECT n.id FROM {shard}.memories n WHERE n.agent = m.agent AND n.supersedes = m.id ORDER BY n.number DESC LIMIT 1);
+(SELECT n.id FROM {shard}.memories n WHERE n.agent = m.agent AND n.supersedes = m.id
+ ORDER BY n.number + 0 DESC LIMIT 1);
 
 -- name: alive
 -- A part of other queries: a memory m has not expired.

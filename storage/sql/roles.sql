@@ -69,7 +69,7 @@ GRANT SELECT ON control.cluster, control.shards TO memlane_worker;
 GRANT SELECT, INSERT, DELETE, UPDATE (done_at) ON control.ticks TO memlane_worker;
 
 -- name: memlane_worker_shard
--- Workers claim and finish jobs, take producers' messages in, remove what was forgotten, and analyze.
+-- Workers claim and finish jobs, take producers' messages in, and remove what was forgotten.
 GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_worker;
 GRANT USAGE ON SEQUENCE {schema}.numbers TO memlane_worker;
 GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases,
@@ -85,9 +85,7 @@ GRANT UPDATE (lease, not_before, deaths, died_in, parked_at, error) ON {schema}.
 GRANT UPDATE (expires_at, error) ON {schema}.leases TO memlane_worker;
 GRANT DELETE ON {schema}.jobs, {schema}.leases, {schema}.memories, {schema}.versions, {schema}.memory_stats,
     {schema}.embedding_cache, {schema}.strays TO memlane_worker;
-GRANT MAINTAIN ON {schema}.agents, {schema}.ids, {schema}.jobs, {schema}.leases, {schema}.memories, {schema}.versions,
-    {schema}.memory_stats, {schema}.embedding_cache, {schema}.ledger TO memlane_worker;
 
 -- name: memlane_worker_vectors
--- Workers add vectors, remove those of memories that were forgotten, and analyze their tables.
-GRANT SELECT, INSERT, DELETE, MAINTAIN ON {schema}.{vectors} TO memlane_worker;
+-- Workers add vectors, and remove those of memories that were forgotten.
+GRANT SELECT, INSERT, DELETE ON {schema}.{vectors} TO memlane_worker;

@@ -22,6 +22,17 @@ CROSS JOIN {shard}.fence(%(epoch)s)
 WHERE i.agent = %(agent)s AND i.id = %(id)s AND (m.expires_at IS NULL OR m.expires_at > now())
 FOR UPDATE OF m;
 
+-- name: leads_back
+-- Whether what a memory is to take the place of has, in the end, taken its own.
+WITH RECURSIVE chain (id) AS (
+    SELECT %(supersedes)s::uuid
+    UNION
+    SELECT m.supersedes FROM chain
+    JOIN {shard}.ids i ON i.agent = %(agent)s AND i.id = chain.id
+    JOIN {shard}.memories m ON m.agent = i.agent AND m.number = i.number
+    WHERE m.supersedes IS NOT NULL)
+SELECT 1 FROM chain WHERE id = %(id)s;
+
 -- name: keep_version
 -- Update a memory, third: what it said before.
 INSERT INTO {shard}.versions (agent, number, version, content)
@@ -31,7 +42,7 @@ SELECT agent, number, version, content FROM {shard}.memories WHERE agent = %(age
 -- Update a memory, fourth: the row.
 UPDATE {shard}.memories
 SET content = %(content)s, kind = %(kind)s, importance = %(importance)s, tags = %(tags)s, metadata = %(metadata)s,
-    occurred_at = %(occurred_at)s, expires_at = %(expires_at)s, supersedes = nullif(%(supersedes)s::uuid, id),
+    occurred_at = %(occurred_at)s, expires_at = %(expires_at)s, supersedes = %(supersedes)s,
     pinned = %(pinned)s, version = version + %(rewritten)s::int, changed_at = now(),
     words = to_tsvector(%(text_search)s::regconfig, coalesce(speaker || ': ', '') || %(content)s)
             || array_to_tsvector(ARRAY['@' || agent])
@@ -54,4 +65,5 @@ JOIN {shard}.ids i ON i.agent = a.number AND i.id = %(id)s AND i.number >= a.for
 JOIN {shard}.memories m ON m.agent = a.number AND m.number = i.number AND (m.expires_at IS NULL OR m.expires_at > now())
 JOIN {shard}.versions v ON v.agent = a.number AND v.number = i.number
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s
-ORDER BY v.version DESC;
+ORDER BY v.version DESC
+LIMIT %(limit)s;

@@ -199,6 +199,7 @@ def test_the_services_start_work_and_stop(started: Machine) -> None:
     with Client(f"http://127.0.0.1:{machine.port('gateway')}", tenant_key) as client:
         client.remember("ada", "green tea in Lisbon").wait("searchable", timeout=30)
         assert client.recall("ada", "tea").hits[0].memory.content == "green tea in Lisbon"
+        assert json.loads(command_line(machine, "ledger", "--json"))["events"]["stored"] == 1
         back_up(machine)
         client.forget_agent("ada")
         eventually(lambda: not list(client.memories("ada")), 30)

@@ -164,8 +164,12 @@ def test_nothing_supersedes_itself(client: Front) -> None:
     with pytest.raises(InvalidInput):
         client.remember_many([{"agent": "ada", "content": "tea", "id": id_, "supersedes": id_}], atomic=True)
     receipt = client.remember("ada", "tea").wait("stored")
-    client.update("ada", receipt.id, supersedes=receipt.id)
-    assert contents(client) == ["tea"]
+    with pytest.raises(Conflict):
+        client.update("ada", receipt.id, supersedes=receipt.id)
+    newer = client.remember("ada", "coffee", supersedes=receipt.id).wait("stored")
+    with pytest.raises(Conflict):
+        client.update("ada", receipt.id, supersedes=newer.id)
+    assert contents(client) == ["coffee"]
 
 
 def test_an_expired_memory_is_out_of_sight(client: Front) -> None:

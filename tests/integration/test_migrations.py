@@ -92,6 +92,7 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 continue
             text = query.render(
                 similarity=recall["filtered_similarity"].text,
+                matching=queries.load("forget")["matching"].text,
                 columns=memories["columns"].text,
                 holds=recall["holds"].text,
                 visible=recall["visible"].text,

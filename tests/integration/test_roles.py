@@ -150,16 +150,16 @@ def _first(lane: Lane) -> Shard:
     return next(shard for shard in lane.cluster.shards() if shard.node.name == "node-1")
 
 
-def test_statistics_are_brought_up_to_date(worker: Lane, settings: Settings) -> None:
+def test_statistics_are_brought_up_to_date_by_the_owner(lane: Lane, settings: Settings) -> None:
     """Postgres only warns when it leaves a table out: what counts is that all were analyzed."""
-    remembered(worker, item("tea"))
-    duties.run_once(worker, "somebody", "analyze")
-    assert ticks.last(worker.cluster.control)[0].done_at is not None
+    remembered(lane, item("tea"))
+    duties.run_once(lane, "somebody", "analyze")
+    assert ticks.last(lane.cluster.control)[0].done_at is not None
     with sql(settings) as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
         rows = connection.execute(
             "SELECT relname FROM pg_stat_user_tables WHERE schemaname = %s AND analyze_count = 0",
-            (_first(worker).schema,),
+            (_first(lane).schema,),
         ).fetchall()
     assert {name for (name,) in rows} == {"meta", "threads", "promotions", "strays", "migrations"}
 

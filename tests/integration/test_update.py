@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -190,10 +190,17 @@ def test_a_chain_that_is_removed_at_once_leaves_its_end(lane: Lane, shard: Shard
 
 
 def test_a_circle_of_successors_ends(lane: Lane, shard: Shard) -> None:
-    one, two = remembered(lane, item("one"), item("two"))
-    update(lane, one.id, supersedes=two.id)
-    update(lane, two.id, supersedes=one.id)
+    """Updates refuse to make one; ids that were made before what they name can."""
+    first, second, third = uuid4(), uuid4(), uuid4()
+    remembered(lane, item("one", id=first, supersedes=second), item("two", id=second, supersedes=third))
+    with pytest.raises(Conflict, match="each other's place"):
+        update(lane, second, supersedes=first)
+    with pytest.raises(Conflict):
+        update(lane, first, supersedes=first)
+    assert listed(shard) == ["one"]
+    remembered(lane, item("three", id=third, supersedes=first))
     assert listed(shard) == []
+    assert update(lane, first, content="one more") is not None
     forget.forget_matching(lane, "acme", "ada", Filters(kinds=("fact",)), dry_run=False)
     drain_all(lane, Kind.FORGET)
     assert count_rows(lane.settings, lane.cluster, "memories") == 0

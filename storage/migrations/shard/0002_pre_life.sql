@@ -6,18 +6,17 @@ ALTER TABLE {shard}.memories
     ADD COLUMN expires_at timestamptz,                -- from then on nobody sees it, and a duty forgets it
     ADD COLUMN supersedes uuid,                       -- the id of an older memory that this one takes the place of
     ADD COLUMN pinned     boolean NOT NULL DEFAULT false;
-CREATE INDEX memories_expiring ON {shard}.memories (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX memories_superseding ON {shard}.memories (agent, supersedes) WHERE supersedes IS NOT NULL;
 
 -- Where it is 0, recall need not look whether a memory has expired or was superseded. It may be too large.
 ALTER TABLE {shard}.agents ADD COLUMN conditional bigint NOT NULL DEFAULT 0;
 
--- What a memory said before.
+-- What a memory said before; it goes with the memory, whoever removes that.
 CREATE TABLE {shard}.versions (
     agent       bigint NOT NULL,
     number      bigint NOT NULL,
     version     int NOT NULL,
     content     text NOT NULL,
     replaced_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (agent, number, version)
+    PRIMARY KEY (agent, number, version),
+    FOREIGN KEY (agent, number) REFERENCES {shard}.memories ON DELETE CASCADE
 );
