@@ -57,6 +57,7 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it names hosts and users; storage says what is wrong
 
 
 def _renderer(settings: Settings) -> Processor:

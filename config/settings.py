@@ -232,7 +232,7 @@ class Settings(BaseSettings):
         missing = {"nodes", "broker_url"} - self.model_fields_set
         if missing:
             named = ", ".join(_variable((name,)) for name in sorted(missing))
-            raise ValueError(f"profile production needs {named}, as a variable or as a file in secrets_dir")
+            raise ValueError(f"profile production needs {named}, as a variable or as a file in MEMLANE_SECRETS_DIR")
         if self.embedder is EmbedderName.HASH:
             raise ValueError("the hash embedder is for tests, not for profile production")
 
@@ -287,4 +287,4 @@ def _unparsable(error: SettingsError) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    return "MEMLANE_" + "_".join(str(part) for part in location).upper() if location else "together"
+    return "MEMLANE_" + "_".join(str(part) for part in location).upper() if location else "settings that go together"

@@ -99,6 +99,9 @@ class StackState:
     processes: list[ProcessState] = field(default_factory=list)
 
 
+_HALF_MADE = "half-made"
+
+
 class Folder:
     """A data directory."""
 
@@ -142,7 +145,7 @@ class Folder:
         """What to say to a second one."""
         state = self.state()
         where = f" at {state.url} (process {state.pid})" if state else ""
-        return Misconfigured(f"a stack runs in {self.path} already{where}: `memlane down` stops it")
+        return Misconfigured(f"a stack runs in {self.path} already{where}: `memlane down --data {self.path}` stops it")
 
     def in_use(self) -> bool:
         """Whether a supervisor uses it."""
@@ -153,6 +156,23 @@ class Folder:
                 return False
         except Misconfigured:
             return True
+
+    @contextmanager
+    def half_made(self) -> Iterator[None]:
+        """Mark the directory as half made, until the block ends well."""
+        mark = self.path / _HALF_MADE
+        mark.touch()
+        yield
+        mark.unlink()
+
+    def check_whole(self) -> None:
+        """Refuse a directory in which something broke off.
+
+        Raises:
+            Misconfigured: it did.
+        """
+        if (self.path / _HALF_MADE).exists():
+            raise Misconfigured(f"a restore into {self.path} broke off: remove the directory, and restore again")
 
     def shape(self) -> Shape | None:
         """What the stack was created as."""

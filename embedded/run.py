@@ -72,6 +72,7 @@ def running(
     Raises:
         Misconfigured: somebody uses the directory or a port, or something did not start.
     """
+    folder.check_whole()
     folder.prepare()
     with folder.locked():
         folder.drop_state()  # of one that was killed
@@ -97,12 +98,15 @@ def servers(folder: Folder, shape: Shape, report: Report) -> Iterator[Settings]:
     """The Postgres nodes alone of a new stack, for the time of the block; the directory is a stack's if it ends well.
 
     Raises:
-        Misconfigured: the directory has a stack already, or something did not start.
+        Misconfigured: the directory is not empty, or something did not start.
     """
+    folder.check_whole()
+    if folder.shape() is not None:
+        raise Misconfigured(f"{folder.path} has a stack already: choose another --data")
+    if folder.path.exists() and any(folder.path.iterdir()):
+        raise Misconfigured(f"{folder.path} is not empty: a stack that is restored gets a directory of its own")
     folder.prepare()
-    with folder.locked():
-        if folder.shape() is not None or any(folder.path.glob("node-*")):
-            raise Misconfigured(f"{folder.path} has a stack already: choose another --data")
+    with folder.locked(), folder.half_made():
         stack = plan(folder, shape, 0, 0)
         supervisor = Supervisor(stack, report)
         try:

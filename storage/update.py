@@ -3,11 +3,13 @@
 Locks are taken in the order of a finish: the embed job, the agent, the memory.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from psycopg.types.json import Jsonb
 
 from memlane.contract import Event, Version, limits
@@ -59,13 +61,13 @@ def update(
         if not found:
             return None
         before = _as_contract(found[0])
-        after = {**before, **given}
+        after = {**before, **_as_stored(given)}
         rewritten = after["content"] != before["content"]
         if rewritten and not opened:
             raise Unavailable("the memory is being updated by somebody else")
         if after["supersedes"] != before["supersedes"] and after["supersedes"] is not None:
             _check_successor(step, after["supersedes"])
-        if after != before:
+        if _said(after) != _said(before):
             _write(step, before, after, words=found[0][-1])
             if rewritten:
                 _without_vector(step, tables, before["number"])
@@ -76,7 +78,18 @@ def update(
 def _as_contract(row: Row) -> dict[str, Any]:
     """The row that `find` found, in the contract's types, so that the same update once more changes nothing."""
     found = dict(zip(_FIELDS, row, strict=False))
-    return {**found, "tags": tuple(found["tags"]), "importance": round(found["importance"], 6)}
+    return {**found, "tags": tuple(found["tags"])}
+
+
+def _as_stored(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that were given, as Postgres gives them back: importance in single precision, by its shortest name."""
+    single = {"importance": float(str(np.float32(given["importance"])))} if "importance" in given else {}
+    return {**given, **single}
+
+
+def _said(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """A memory's fields so that true and 1 are not the same."""
+    return {**memory, "metadata": json.dumps(memory["metadata"], sort_keys=True)}
 
 
 def _check_successor(step: Step, supersedes: UUID) -> None:

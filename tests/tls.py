@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -49,7 +49,8 @@ def tls_before(port: int, context: ssl.SSLContext) -> Iterator[Proxy]:
         await ended.wait()
         server.close()
         for writer in writers:
-            writer.transport.abort()
+            with suppress(AttributeError):  # asyncio's own, where the session has ended already
+                writer.transport.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if tasks:
             await asyncio.wait(tasks, timeout=5)

@@ -17,7 +17,7 @@ random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
 keep() {
     [ -e "$1" ] && return
     printf '%s\n' "$2" > "$1.new"
-    chmod 444 "$1.new"
+    chmod 644 "$1.new"
     mv "$1.new" "$1"
 }
 

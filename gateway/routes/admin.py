@@ -50,7 +50,7 @@ class KeyRequest(BaseModel):
 
     tenant: str | None = None
     label: Annotated[str, StringConstraints(max_length=128), Clean] = ""
-    lives_s: Annotated[float, Field(gt=0, le=limits.KEY_S)] | None = None
+    lives_s: Annotated[float, Field(strict=True, gt=0, le=limits.KEY_S)] | None = None
 
 
 class RotateRequest(BaseModel):
@@ -62,7 +62,7 @@ class RotateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    grace_s: Annotated[float, Field(ge=0, le=limits.KEY_S)] = 86_400.0
+    grace_s: Annotated[float, Field(strict=True, ge=0, le=limits.KEY_S)] = 86_400.0
 
 
 @router.get("/tenants", response_model=list[TenantStatus])

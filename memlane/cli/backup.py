@@ -62,6 +62,7 @@ def restore(
     from memlane.config.settings import load_settings
     from memlane.embedded.folder import Shape
     from memlane.storage.backup import manifest
+    from memlane.storage.backup.restore import check_shards
     from memlane.storage.backup.restore import restore as restored
 
     out = Output(as_json)
@@ -71,6 +72,7 @@ def restore(
     if not settings.nodes:
         if data is None:
             raise Misconfigured("where to? Name empty nodes in MEMLANE_NODES, or a new data directory with --data")
+        check_shards(settings, found)
         shape = Shape(nodes or 1, found.shard_count, run.default_workers(), _embedder_of(found))
         target = run.servers(folder_of(data), shape, lambda what: out.line(f"[dim]·[/dim] {what}"))
     else:

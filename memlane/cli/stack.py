@@ -15,7 +15,7 @@ from memlane.cli.operate import ledger_text
 from memlane.cli.output import Output
 from memlane.cli.session import Json
 from memlane.client import Client
-from memlane.errors import Misconfigured
+from memlane.errors import Misconfigured, Unauthorized
 from memlane.files import read_questions
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _up_detached(out: Output, folder: "Folder", asked: dict[str, int | str | Non
     arguments += [part for name, value in asked.items() if value is not None for part in (f"--{name}", str(value))]
     server().start_detached(folder, arguments)
     _show(out, folder)
-    out.line("`memlane down` stops it.")
+    out.line(f"`memlane down --data {folder.path}` stops it.")
 
 
 def down(data: Data = None, as_json: Json = False) -> None:
@@ -166,19 +166,19 @@ def migrate(
 
     Example: MEMLANE_NODES='{"node-1": "postgresql://..."}' memlane migrate
     """
+    server()
     from memlane.config.settings import load_settings
     from memlane.storage.migrator import migrate as run
     from memlane.tasks.embedders import model_of
 
-    server()
     out = Output(as_json)
     settings = load_settings()
     done = run(settings, model_of(settings), post=post)
     text: list[Any] = [*done.applied, "up to date", *done.advice]
     if done.waiting:
         text.append(f"{len(done.waiting)} steps wait until no older process runs: then `memlane migrate --post`")
-    if admin_key_file is not None and _first_admin_key(settings, admin_key_file):
-        text.append(f"the key in {admin_key_file} is the admin's")
+    if admin_key_file is not None:
+        text.append(_first_admin_key(settings, admin_key_file))
     if done.lacking:
         text.append(
             "memories may lack vectors of the current model: `memlane embed --everybody` asks for the missing ones"
@@ -186,11 +186,11 @@ def migrate(
     out.result(done, text)
 
 
-def _first_admin_key(settings: "Settings", file: Path) -> bool:
-    """Make the key in a file the admin's, unless there is an admin key already; whether it was made so.
+def _first_admin_key(settings: "Settings", file: Path) -> str:
+    """Make the key in a file the admin's, unless there is an admin key already; what came of it.
 
     Raises:
-        Misconfigured: the file cannot be read.
+        Misconfigured: the file cannot be read, or holds no key.
     """
     from memlane.storage import tenants
     from memlane.tasks.lane import Lane
@@ -202,7 +202,11 @@ def _first_admin_key(settings: "Settings", file: Path) -> bool:
     lane = Lane(settings, "migrate")
     lane.open()
     try:
-        return tenants.create_first_admin_key(lane.cluster.control, key)
+        control = lane.cluster.control
+        admins = tenants.create_first_admin_key(control, key) or tenants.authenticate(control, key).principal.admin
+        return f"the key in {file} is {'the admin' if admins else 'a tenant'}'s"
+    except Unauthorized as error:
+        return f"the key in {file} was not taken: {error}, and an admin key there is already or was"
     finally:
         lane.close()
 

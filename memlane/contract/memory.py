@@ -55,7 +55,7 @@ class Embedding(BaseModel):
 
     model: Name
     vector: Annotated[
-        tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
+        tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...],
         Field(min_length=1, max_length=limits.DIMS, fail_fast=True),
         AfterValidator(_directed),
     ]

@@ -80,7 +80,10 @@ class ForgetMatching(Filters):
     @model_validator(mode="after")
     def _some(self) -> Self:
         if not self.any:
-            raise PydanticCustomError("no_filter", "needs a filter; everything of an agent is forgotten by DELETE")
+            raise PydanticCustomError(
+                "no_filter",
+                "needs a filter, such as a tag; everything of an agent is forgotten without one, by another call",
+            )
         return self
 
     @property

@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, StringConstraints
@@ -50,6 +51,7 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
         for text in _strings(value):
             clean(text)
         size = len(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+        size += sum(map(_written_out, _numbers(value)))
     except PydanticCustomError:
         raise
     except TypeError:
@@ -63,6 +65,24 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
             {"limit": limits.METADATA_BYTES, "size": size},
         )
     return value
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Every number with a fraction or an exponent in a JSON value."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _numbers(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner)
+
+
+def _written_out(number: float) -> int:
+    """How many digits more a number has in Postgres, which keeps 1e300 with all its zeros."""
+    text = repr(number)
+    return len(format(Decimal(text), "f")) - len(text) if "e" in text else 0
 
 
 def _strings(value: object, depth: int = 0) -> Iterator[str]:

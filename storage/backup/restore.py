@@ -108,13 +108,22 @@ def _restore_all(settings: Settings, folder: Path, backup: Manifest, target: Tar
         target.connections[settings.control].execute(_SQL["move"].render(), params)
 
 
-def _check(settings: Settings, backup: Manifest, connections: Connections) -> None:
-    """Refuse what cannot be, before anything is done."""
+def check_shards(settings: Settings, backup: Manifest) -> None:
+    """Refuse settings that ask for another number of shards.
+
+    Raises:
+        Misconfigured: they do.
+    """
     if "shard_count" in settings.model_fields_set and settings.shard_count != backup.shard_count:
         raise Misconfigured(
             f"the backup has {backup.shard_count} shards, which is fixed for good; "
             f"{settings.shard_count} were asked for"
         )
+
+
+def _check(settings: Settings, backup: Manifest, connections: Connections) -> None:
+    """Refuse what cannot be, before anything is done."""
+    check_shards(settings, backup)
     for node, connection in connections.items():
         check_extension(connection, node)
         found = [str(name) for (name,) in connection.execute(_SQL["inhabited"].render()).fetchall()]

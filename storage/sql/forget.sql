@@ -93,7 +93,7 @@ WITH RECURSIVE gone AS MATERIALIZED (
     UNION
     SELECT i.id, g.supersedes FROM inherited i JOIN gone g ON g.id = i.supersedes
 ), relinked AS (
-    UPDATE {shard}.memories n SET supersedes = i.supersedes
+    UPDATE {shard}.memories n SET supersedes = nullif(i.supersedes, n.id)
     FROM inherited i
     WHERE n.agent = %(agent)s AND n.supersedes = i.id AND n.number <> ALL(%(numbers)s::bigint[])
       AND NOT EXISTS (SELECT FROM gone g WHERE g.id = i.supersedes)

@@ -163,11 +163,15 @@ WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
 
 -- name: count_accesses
 -- Add to how often memories were recalled, and when last.
+WITH there AS (  -- locked, so that whoever removes one removes its stats too
+    SELECT m.agent, m.number, n.count
+    FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[], %(counts)s::bigint[]) AS n(agent, number, count)
+    JOIN {shard}.memories m ON m.agent = n.agent AND m.number = n.number
+    ORDER BY m.agent, m.number
+    FOR KEY SHARE OF m
+)
 INSERT INTO {shard}.memory_stats AS s (agent, number, access_count, last_accessed_at)
-SELECT m.agent, m.number, n.count, now()
-FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[], %(counts)s::bigint[]) AS n(agent, number, count)
-JOIN {shard}.memories m ON m.agent = n.agent AND m.number = n.number
-CROSS JOIN {shard}.fence(%(epoch)s)
-ORDER BY m.agent, m.number
+SELECT agent, number, count, now() FROM there CROSS JOIN {shard}.fence(%(epoch)s)
+ORDER BY agent, number
 ON CONFLICT (agent, number) DO UPDATE
 SET access_count = s.access_count + EXCLUDED.access_count, last_accessed_at = EXCLUDED.last_accessed_at;

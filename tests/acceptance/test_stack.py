@@ -510,6 +510,12 @@ def test_backup_and_restore_into_another_stack(run: Run, process_folder: Path) -
     assert "it is no backup" in run("restore", str(process_folder), data=other, code=1).stderr
     assert "1 memories restored" in run("restore", str(kept), "--nodes", "1", data=other).stdout
     assert "has a stack already" in run("restore", str(kept), data=other, code=1).stderr
+    assert "is not empty" in run("restore", str(kept), data=kept, code=1).stderr
+    broken = process_folder / "broken"
+    broken.mkdir()
+    (broken / "half-made").touch()  # what a restore that was killed has left
+    assert "broke off" in run("up", "--detach", "--port", "0", data=broken, code=1).stderr
+    assert "4 were asked for" in run("restore", str(kept), data=broken / "x", code=1, MEMLANE_SHARD_COUNT="4").stderr
     run("up", "--detach", "--port", "0", data=other)
     try:
         assert "green tea" in run("list", "ada", data=other).stdout

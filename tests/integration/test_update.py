@@ -74,6 +74,21 @@ def test_what_is_not_stored_or_parked(lane: Lane, shard: Shard) -> None:
         update(lane, receipt.id, content="coffee")
 
 
+def test_what_is_stored_is_not_touched_by_its_neighbours(lane: Lane) -> None:
+    """Importance is kept as it is, to the last digit; 1 and true are two things."""
+    (receipt,) = remembered(lane, item("tea", importance=1e-7, metadata={"a": 1, "b": 0}))
+    first = update(lane, receipt.id, tags=["x"])
+    with sql(lane.settings, lane.cluster.shard(lane.cluster.shard_of("acme", "ada")).node.name) as connection:
+        schema = lane.cluster.shard(lane.cluster.shard_of("acme", "ada")).schema
+        assert connection.execute(f"SELECT importance::text FROM {schema}.memories".encode()).fetchone() == ("1e-07",)
+    changed = update(lane, receipt.id, metadata={"a": True, "b": False})
+    assert first is not None
+    assert changed is not None
+    assert changed.metadata["a"] is True
+    exact = update(lane, receipt.id, importance=0.12345678)
+    assert update(lane, receipt.id, importance=0.12345678) == exact
+
+
 def test_many_at_once_leave_one_vector_and_every_version(lane: Lane, shard: Shard) -> None:
     (receipt,) = remembered(lane, item("tea"))
 

@@ -238,7 +238,7 @@ def test_secrets_are_made_once_and_for_their_maker_alone(tmp_path: Path) -> None
     compose.make_secrets(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert all(path.stat().st_mode & 0o777 == 0o444 for path in folder.iterdir())
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in folder.iterdir())
     (folder / "flower_password").unlink()
     compose.make_secrets(folder)
     after = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -34,6 +34,7 @@ BAD = [
     ({"tags": [""]}, "tags.0"),
     ({"metadata": {"x": "y" * limits.METADATA_BYTES}}, "metadata"),
     ({"metadata": {"x": float("inf")}}, "metadata"),
+    ({"metadata": {"x": [1e300] * 100}}, "metadata"),
     ({"metadata": {"x": ["\x00"]}}, "metadata"),
     ({"metadata": {"\ud800": 1}}, "metadata"),
     ({"metadata": [1]}, "metadata"),
