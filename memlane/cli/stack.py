@@ -204,9 +204,10 @@ def _first_admin_key(settings: "Settings", file: Path) -> str:
     try:
         control = lane.cluster.control
         admins = tenants.create_first_admin_key(control, key) or tenants.authenticate(control, key).principal.admin
-        return f"the key in {file} is {'the admin' if admins else 'a tenant'}'s"
     except Unauthorized as error:
         return f"the key in {file} was not taken: {error}, and an admin key there is already or was"
+    else:
+        return f"the key in {file} is {'the admin' if admins else 'a tenant'}'s"
     finally:
         lane.close()
 
