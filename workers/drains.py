@@ -30,19 +30,19 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class Work:
     """How jobs of a kind are finished, and how many are claimed at once; None: as the settings say."""
 
     work: Callable[[Lane, Shard, Claim], Done]
     at_once: int | None = None
 
 
-DUTIES: Mapping[Kind, Duty] = {
-    Kind.REMEMBER: Duty(remember),
-    Kind.EMBED: Duty(embed_memories),
-    Kind.TEXT_EMBED: Duty(embed_texts),
-    Kind.FORGET: Duty(remove_forgotten, 16),
-    Kind.OPTIMIZE: Duty(optimize, 16),
+WORK: Mapping[Kind, Work] = {
+    Kind.REMEMBER: Work(remember),
+    Kind.EMBED: Work(embed_memories),
+    Kind.TEXT_EMBED: Work(embed_texts),
+    Kind.FORGET: Work(remove_forgotten, 16),
+    Kind.OPTIMIZE: Work(optimize, 16),
 }
 
 KINDS_OF: Mapping[str, tuple[Kind, ...]] = {
@@ -112,7 +112,7 @@ def _drain_kind(process: Process, kind: Kind, until: float, tally: Tally, shard:
 def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
     """Claim after claim until nothing is due: suspects first, then all, rotating over tenants."""
     settings = process.lane.settings
-    terms = Terms(process.holder, settings.lease_s, DUTIES[kind].at_once or settings.claim_size)
+    terms = Terms(process.holder, settings.lease_s, WORK[kind].at_once or settings.claim_size)
     claim = jobs.claim_suspects(shard, kind, terms) or _next(process, shard, kind, terms)
     while claim is not None:
         yield claim
@@ -141,7 +141,7 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
     bound = log.bind(kind=claim.kind, shard=shard.number, jobs=len(claim.jobs), lease=str(claim.token))
     try:
         with kept(shard, claim, settings.lease_s, process.stopping, settings.stop_grace_s):
-            outcome = DUTIES[claim.kind].work(process.lane, shard, claim)
+            outcome = WORK[claim.kind].work(process.lane, shard, claim)
     except (Unavailable, Misconfigured):
         jobs.release_quietly(shard, claim.token)
         raise

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from memlane.beat.analyze import analyze
 from memlane.beat.expire import expire
+from memlane.beat.schedule import periods
 from memlane.config.celery import WORKER_CLASSES
 from memlane.config.sentry import checked_in
 from memlane.config.settings import Settings, WorkerClassName
 from memlane.storage import ticks
 from memlane.tasks.lane import Lane
+
+_WORK = {"analyze": analyze, "expire": expire}
 
 _LONGEST_S = WORKER_CLASSES[WorkerClassName.UPKEEP].time_limit_s
 
@@ -29,7 +32,8 @@ class Duty:
 
 def duties(settings: Settings) -> Mapping[str, Duty]:
     """All duties that have slots, by name; the sweep is idempotent and needs none."""
-    return {"analyze": Duty(analyze, settings.analyze_every_s), "expire": Duty(expire, settings.expire_every_s)}
+    every_s = periods(settings)
+    return {name: Duty(work, int(every_s[name])) for name, work in _WORK.items()}
 
 
 def run_once(lane: Lane, holder: str, name: str) -> None:

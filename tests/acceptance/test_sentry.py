@@ -19,7 +19,7 @@ from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
 from tests.acceptance.conftest import GatedProvider
 from tests.acceptance.nodes import LocalProcess, WorkerProcess
-from tests.ingest import Ingest, ingesting
+from tests.sentry import FakeSentry, listening
 from tests.support import accepted, count_rows, eventually, item, sql
 
 CANARY = "kanarienvogel-5be2"
@@ -34,14 +34,14 @@ StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def ingest() -> Iterator[Ingest]:
+def ingest() -> Iterator[FakeSentry]:
     """A Sentry that lives."""
-    with ingesting() as made:
+    with listening() as made:
         yield made
 
 
 @pytest.fixture
-def dsn(ingest: Ingest, request: pytest.FixtureRequest) -> str:
+def dsn(ingest: FakeSentry, request: pytest.FixtureRequest) -> str:
     """Where processes report to: the tests' Sentry, or what a test says."""
     return getattr(request, "param", None) or ingest.dsn
 
@@ -73,7 +73,7 @@ def shard_of(lane: Lane, agent: str = CANARY) -> Shard:
 
 
 def test_an_error_in_a_drain_arrives(
-    start_worker: StartWorker, cluster_settings: Settings, door: Lane, ingest: Ingest
+    start_worker: StartWorker, cluster_settings: Settings, door: Lane, ingest: FakeSentry
 ) -> None:
     accepted(door, canary())
     spoilt(cluster_settings, shard_of(door))
@@ -93,7 +93,7 @@ def test_an_error_in_a_drain_arrives(
 
 
 def test_a_killed_pool_child_arrives(
-    start_worker: StartWorker, door: Lane, provider: tuple[GatedProvider, str], ingest: Ingest
+    start_worker: StartWorker, door: Lane, provider: tuple[GatedProvider, str], ingest: FakeSentry
 ) -> None:
     gated, _ = provider
     worker = start_worker("ingest", "memory,remember,embed", 1)
@@ -116,7 +116,7 @@ def test_a_gateway_that_answers_500_says_why(
     door: Lane,
     gateway: str,
     keys: tuple[str, str],
-    ingest: Ingest,
+    ingest: FakeSentry,
 ) -> None:
     """A damaged table: a row that breaks our code, and one that the driver cannot read."""
     start_worker("ingest", "memory,remember,embed", 1)
@@ -145,7 +145,7 @@ def test_a_gateway_that_answers_500_says_why(
             assert secret.encode() not in raw
 
 
-def test_a_beat_and_its_worker_check_in(start_worker: StartWorker, beat: LocalProcess, ingest: Ingest) -> None:
+def test_a_beat_and_its_worker_check_in(start_worker: StartWorker, beat: LocalProcess, ingest: FakeSentry) -> None:
     """Beat sends its first analyze a minute after it began."""
     start_worker("upkeep", "optimize", 1)
     eventually(lambda: ingest.check_ins("memlane-analyze")[:2] == ["in_progress", "ok"], 90)

@@ -371,9 +371,9 @@ def test_a_drain_tells_what_its_claims_came_to(lane: Lane, shard: Shard, monkeyp
     assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "stored 5, searchable 5"
     assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "nothing"
     accepted(lane, item("one more"))
-    monkeypatch.setattr(drains, "DUTIES", {Kind.REMEMBER: drains.Duty(_refuse)})
+    monkeypatch.setattr(drains, "WORK", {Kind.REMEMBER: drains.Work(_refuse)})
     assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "refused"
-    monkeypatch.setattr(drains, "DUTIES", {Kind.REMEMBER: drains.Duty(_break)})
+    monkeypatch.setattr(drains, "WORK", {Kind.REMEMBER: drains.Work(_break)})
     assert drains.drain(process_of(lane), "drain.remember", shard.number).failed >= 1
 
 

@@ -23,7 +23,7 @@ from memlane.storage import ticks
 from memlane.tasks.lane import Lane
 from memlane.workers import duties
 from memlane.workers.duties import Duty
-from tests.ingest import Ingest, ingesting, types
+from tests.sentry import FakeSentry, listening, types
 
 CANARY = "kanarienvogel-91c4"
 
@@ -31,13 +31,13 @@ log = structlog.get_logger("memlane.tests")
 
 
 @pytest.fixture
-def ingest() -> Iterator[Ingest]:
-    with ingesting() as made:
+def ingest() -> Iterator[FakeSentry]:
+    with listening() as made:
         yield made
 
 
 @pytest.fixture
-def reporting(ingest: Ingest) -> Iterator[Settings]:
+def reporting(ingest: FakeSentry) -> Iterator[Settings]:
     """This process reports to the tests' Sentry until the end of the test."""
     settings = load_settings(sentry_dsn=ingest.dsn, sentry_environment="staging", profile="test")
     configure_logging(settings)
@@ -59,7 +59,7 @@ def logged(error: Exception, text: str = "drain.failed", name: str | None = None
             logging.getLogger(name).exception("it broke on %r", text)
 
 
-def test_an_event_says_where_and_never_what(ingest: Ingest, reporting: Settings) -> None:
+def test_an_event_says_where_and_never_what(ingest: FakeSentry, reporting: Settings) -> None:
     local = f"the {CANARY} in a local variable"
     sentry_sdk.set_user({"username": CANARY})
     sentry_sdk.set_extra("text", CANARY)
@@ -84,7 +84,7 @@ def test_an_event_says_where_and_never_what(ingest: Ingest, reporting: Settings)
     assert CANARY.encode() not in b"".join(ingest.raw)
 
 
-def test_messages_of_ours_are_sent_and_those_of_callers_are_not(ingest: Ingest, reporting: Settings) -> None:
+def test_messages_of_ours_are_sent_and_those_of_callers_are_not(ingest: FakeSentry, reporting: Settings) -> None:
     logged(NodeDown("node b does not answer"))
     logged(Conflict(f"key {CANARY!r} of this agent holds other content"))
     flush_sentry(reporting)
@@ -94,7 +94,7 @@ def test_messages_of_ours_are_sent_and_those_of_callers_are_not(ingest: Ingest, 
     assert CANARY.encode() not in b"".join(ingest.raw)
 
 
-def test_foreign_loggers_are_named_and_their_words_are_not_sent(ingest: Ingest, reporting: Settings) -> None:
+def test_foreign_loggers_are_named_and_their_words_are_not_sent(ingest: FakeSentry, reporting: Settings) -> None:
     logged(ValueError(CANARY), CANARY, "some.library")
     logging.getLogger("another.library").error("no exception, but %s", CANARY)
     logging.getLogger("another.library").warning("no error: %s", CANARY)
@@ -110,7 +110,7 @@ def test_what_is_not_named_is_left_out() -> None:
     assert set(made) == {"tags", "contexts"}
 
 
-def test_check_ins_leave_nothing_else(ingest: Ingest, reporting: Settings) -> None:
+def test_check_ins_leave_nothing_else(ingest: FakeSentry, reporting: Settings) -> None:
     sentry_sdk.set_extra("text", CANARY)
     capture_checkin("memlane-analyze", status="ok")
     flush_sentry(reporting)
@@ -134,7 +134,7 @@ def duty_lane(lane: Lane, reporting: Settings, monkeypatch: pytest.MonkeyPatch) 
     return lane
 
 
-def test_a_duty_checks_in_where_it_runs(ingest: Ingest, duty_lane: Lane) -> None:
+def test_a_duty_checks_in_where_it_runs(ingest: FakeSentry, duty_lane: Lane) -> None:
     duties.run_once(duty_lane, "one", "works")
     duties.run_once(duty_lane, "two", "works")
     with pytest.raises(RuntimeError):

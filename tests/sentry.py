@@ -11,7 +11,7 @@ from typing import Any
 from sentry_sdk.envelope import Envelope
 
 
-class Ingest:
+class FakeSentry:
     """What came, as it came."""
 
     def __init__(self) -> None:
@@ -49,9 +49,9 @@ def types(event: Any) -> list[str]:
 
 
 @contextmanager
-def ingesting() -> Iterator[Ingest]:
+def listening() -> Iterator[FakeSentry]:
     """A Sentry on a port of its own."""
-    ingest = Ingest()
+    ingest = FakeSentry()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
