@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 
 import httpx
+import psycopg
 import pytest
 
 from memlane import Client
@@ -260,7 +261,10 @@ def test_a_second_migrate_does_nothing(servers: Machine) -> None:
     migrate = servers.compose.services["migrate"]
     first, second = (servers.start(migrate, number) for number in (1, 2))
     assert (first.wait(120), second.wait(120)) == (0, 0), first.logs() + second.logs()
-    assert sum("is the admin's" in process.logs() for process in (first, second)) == 1
+    assert all("is the admin's" in process.logs() for process in (first, second))
+    uris = json.loads(servers.local(migrate, 1, (servers.secrets / "nodes_migrator").read_text()))
+    with psycopg.connect(uris["node-1"]) as connection:
+        assert connection.execute("SELECT count(*) FROM control.api_keys").fetchone() == (1,)
     assert all(process.logs().count("up to date") == 1 for process in (first, second))
 
 
