@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def _in_wheel(name: str) -> str | None:
     return str(path) if path.exists() else None
 
 
+@cache
 def _major(path: str) -> int:
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"\) (\d+)", said)
@@ -56,7 +58,7 @@ def run(argv: Sequence[str], uri: str, node: str) -> None:
     """Run a program against a node, to which the environment leads it.
 
     Raises:
-        ServerError: it failed; the message has the last line that it said.
+        ServerError: it failed; the message has the line that says why.
     """
     parts = {**conninfo_to_dict(uri), **where_to_write(node, uri)}
     told = {_ENVIRONMENT[name]: str(value) for name, value in parts.items() if name in _ENVIRONMENT}

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 import pytest
@@ -111,11 +112,15 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
             )
             if utility(text):
                 continue
-            here = control if b"control." in text else connection
-            converted = PostgresQuery(Transformer(here))
-            converted.convert(text, Anything())
-            here.execute(b"PREPARE p AS " + converted.query)
-            here.execute("DEALLOCATE p")
+            prepare(control if b"control." in text else connection, text)
+
+
+def prepare(connection: "psycopg.Connection[tuple[Any, ...]]", statement: bytes) -> None:
+    """Let Postgres look for what a statement names; it fails where something is not there."""
+    converted = PostgresQuery(Transformer(connection))
+    converted.convert(statement, Anything())
+    connection.execute(b"PREPARE p AS " + converted.query)
+    connection.execute("DEALLOCATE p")
 
 
 def utility(statement: bytes) -> bool:

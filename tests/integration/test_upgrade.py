@@ -7,8 +7,6 @@ of that version runs: it belongs into a `post` file.
 from pathlib import Path
 
 import pytest
-from psycopg._queries import PostgresQuery
-from psycopg.adapt import Transformer
 
 from memlane.config.settings import Settings
 from memlane.contract import Event
@@ -17,7 +15,7 @@ from memlane.storage.jobs import Kind
 from memlane.storage.queries import Query
 from memlane.tasks import forget
 from memlane.tasks.lane import Lane
-from tests.integration.test_migrations import PARTS, Anything, utility
+from tests.integration.test_migrations import PARTS, prepare, utility
 from tests.support import accepted, count_rows, drain_all, item, ledger_of, remembered, sql
 
 RECORDED = Path(__file__).parents[1] / "recorded"
@@ -51,10 +49,7 @@ def test_older_statements_fit_the_schema(version: str, lane: Lane, settings: Set
                 )
                 if f"{table}.{name}" in PARTS or utility(text):
                     continue
-                converted = PostgresQuery(Transformer(connection))
-                converted.convert(text, Anything())
-                connection.execute(b"PREPARE p AS " + converted.query)
-                connection.execute("DEALLOCATE p")
+                prepare(connection, text)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
