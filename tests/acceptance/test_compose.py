@@ -25,9 +25,9 @@ from memlane.embedded.postgres import DATABASE, SUPERUSER, Postgres, binaries
 from memlane.embedded.process import Command, spawn
 from memlane.embedded.redis import Redis, program
 from tests import compose
-from tests.acceptance.conftest import DIMS, GatedProvider
-from tests.acceptance.nodes import LocalProcess
 from tests.compose import ROOT, Compose, Service
+from tests.local import LocalProcess
+from tests.processes import DIMS, GatedProvider
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]

@@ -22,8 +22,8 @@ from memlane.embedded.process import Command
 from memlane.tasks import accept
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
-from tests.acceptance.conftest import environment
-from tests.acceptance.nodes import LocalProcess, WorkerProcess
+from tests.local import LocalProcess, WorkerProcess
+from tests.processes import environment
 from tests.support import eventually, item, sql
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]

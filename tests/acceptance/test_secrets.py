@@ -18,8 +18,8 @@ from memlane.embedded.postgres import Postgres
 from memlane.embedded.process import Command
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
-from tests.acceptance.conftest import GatedProvider, environment
-from tests.acceptance.nodes import LocalProcess
+from tests.local import LocalProcess
+from tests.processes import GatedProvider, environment
 from tests.support import accepted, eventually, item
 
 pytestmark = [

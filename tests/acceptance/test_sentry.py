@@ -17,8 +17,8 @@ from memlane.embedded.ports import free_port
 from memlane.storage.cluster import Shard
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
-from tests.acceptance.conftest import GatedProvider
-from tests.acceptance.nodes import LocalProcess, WorkerProcess
+from tests.local import LocalProcess, WorkerProcess
+from tests.processes import GatedProvider
 from tests.sentry import FakeSentry, listening
 from tests.support import accepted, count_rows, eventually, item, sql
 

@@ -24,8 +24,8 @@ from memlane.storage.cluster import Cluster
 from memlane.tasks import accept
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
-from tests.acceptance.conftest import GatedProvider
-from tests.acceptance.nodes import LocalProcess, WorkerProcess
+from tests.local import LocalProcess, WorkerProcess
+from tests.processes import GatedProvider
 from tests.support import accepted, count_rows, eventually, item, ledger_of, sql
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]

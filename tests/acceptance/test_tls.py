@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from memlane import Client
 from memlane.config.settings import Settings
-from tests.acceptance.nodes import WorkerProcess
 from tests.integration.test_tls import port_of, through
+from tests.local import WorkerProcess
 from tests.tls import Authority, Proxy, tls_before
 
 pytestmark = [

@@ -35,8 +35,8 @@ from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
 from memlane.workers.marks import NoMarks
 from memlane.workers.wakeups import Wakeups
-from tests.acceptance.nodes import LocalProcess, WorkerProcess
 from tests.integration.test_embedders import serving
+from tests.local import LocalProcess, WorkerProcess
 from tests.support import MakeSettings, as_role
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
