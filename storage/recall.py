@@ -6,9 +6,10 @@ from memlane.contract import Filters
 from memlane.storage import queries
 from memlane.storage.agents import Agent
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import Row
 from memlane.storage.halfvec import Vector, half
 from memlane.storage.memories import VISIBLE, filter_params
-from memlane.storage.nodes import Params, Row
+from memlane.storage.nodes import Params
 
 _SQL = queries.load("recall")
 

@@ -16,8 +16,8 @@ from memlane.contract import Event, Version, limits
 from memlane.errors import Conflict, Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import Row
 from memlane.storage.forget import Step, transaction, vector_tables
-from memlane.storage.nodes import Row
 
 _SQL = {**queries.load("forget"), **queries.load("update")}
 

@@ -14,8 +14,8 @@ from memlane.config.celery import ROUTES, WORKER_CLASSES
 from memlane.config.settings import Settings
 from memlane.storage import jobs, strays, ticks
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import UNHURRIED
 from memlane.storage.jobs import Kind, Terms
-from memlane.storage.nodes import UNHURRIED
 from memlane.tasks.lane import Lane
 from memlane.workers import duties
 from tests.support import accepted, count_rows, drain_all, eventually, item, sql
