@@ -150,7 +150,7 @@ class Cluster:
             return work(self.shard(number))
 
     def reading(self, number: int, work: Callable[[Shard], T]) -> tuple[T, str | None]:
-        """Do work that only reads: on the primary, or while that does not answer on a standby, with a note that says so.
+        """Do work that only reads: on the primary; while that does not answer on a standby, with a note that says so.
 
         Raises:
             NodeDown: neither answers.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from memlane import __version__
 from memlane.contract import Ledger, limits
 from memlane.contract.answers import Job, Jobs, KeyRevoked, TenantCreated
-from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
 from memlane.contract.text import Clean
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway import overview
@@ -137,6 +137,12 @@ async def rotate_key(
     made = await gateway.threads.on_control(lambda: tenants.rotate_key(control, prefix, asked.grace_s))
     gateway.keys.ends(prefix, made.left_s)
     return answer(RotatedKey(made.key, prefix, made.left_s), 201)
+
+
+@router.get("/nodes", response_model=list[NodeStatus])
+async def list_nodes(request: Request) -> Response:
+    """The servers of each node: which is the primary, and how far the standbys are behind."""
+    return answer(await overview.members(gateway_of(request).threads))
 
 
 @router.get("/shards", response_model=list[ShardStatus])
