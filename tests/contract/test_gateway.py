@@ -241,6 +241,22 @@ def test_recall_says_what_it_took(http: httpx.Client) -> None:
     assert answer.headers["server-timing"].startswith("embed;dur=")
 
 
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({}, "agent"),
+        ({"agent": None}, "agent"),
+        ({"agents": []}, "agents"),
+        ({"agents": "ada"}, "agents"),
+        ({"agents": ["ada", "ada"]}, "agents"),
+        ({"agent": "ada", "agents": ["bob"]}, "agents"),
+    ],
+)
+def test_a_recall_is_of_one_agent_or_of_several(http: httpx.Client, asked: dict[str, Any], field: str) -> None:
+    answer = http.post("/v1/recall", json={"query": "tea", **asked})
+    assert [error["field"] for error in problem(answer, 422, "invalid_input")["errors"]] == [field]
+
+
 def test_a_node_that_is_down_is_503_with_retry_after(settings: Settings, lane: Lane, tenant_key: str) -> None:
     agent = next(
         f"a{n}" for n in range(100) if lane.cluster.shard(lane.cluster.shard_of("acme", f"a{n}")).node.name == "node-2"
