@@ -1,7 +1,7 @@
 """Jobs: durable requests in a shard, claimed under a lease and ended in the transaction of their effect."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -80,11 +80,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a claim: who holds it, for how long, and how many jobs at most."""
+    """The terms of a claim: who holds it, for how long, how many jobs at most, and who is told of a lost answer."""
 
     holder: str
     lease_s: float
     limit: int
+    unseen: Callable[[Shard, UUID], None] | None = None
+    """Told the token of a claim whose outcome is unknown; else it is given back on the spot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,8 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
     try:
         rows = shard.write(_SQL[query], params, timeline=TIMELINE)
     except Exception:
-        # The outcome may be unknown; if it was a claim after all, nobody would work on it until it expired.
-        release_quietly(shard, token)
+        # If it was a claim after all, nobody would work on it until it expired.
+        (terms.unseen or release_quietly)(shard, token)
         raise
     if not rows:
         return None
@@ -174,6 +176,21 @@ def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
 def release(shard: Shard, token: UUID) -> int:
     """Give the jobs of a lease back as they were; how many."""
     return int(shard.run(_SQL["release"], {"token": token})[0][0])
+
+
+def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
+    """Give the jobs of a lease back as they were; if it ran out meanwhile, that was no death.
+
+    Args:
+        shard: where the lease is.
+        token: of the lease.
+        numbers: of its jobs; None if they are not known.
+
+    Raises:
+        Unavailable: the node has to be told when it answers again.
+    """
+    if not release(shard, token):
+        not_dead(shard, token, numbers)
 
 
 def release_quietly(shard: Shard, token: UUID) -> None:
@@ -237,9 +254,15 @@ def parking_deaths(claim_size: int, deaths_alone: int) -> int:
     return ceil(log2(claim_size)) + deaths_alone if claim_size > 1 else deaths_alone
 
 
-def not_dead(shard: Shard, claim: Claim) -> None:
-    """A holder that was late, not dead, takes the deaths back that were counted for its lease."""
-    shard.run(_SQL["not_dead"], {"token": claim.token, "numbers": claim.numbers})
+def not_dead(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
+    """A holder that was late, not dead, takes the deaths back that were counted for its lease.
+
+    Args:
+        shard: where the lease was.
+        token: of the lease.
+        numbers: of its jobs; None if they are not known, so that all suspects have to be looked at.
+    """
+    shard.run(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
 
 
 def idle_work(shard: Shard) -> list[Kind]:

@@ -145,7 +145,8 @@ SELECT count(*), count(parked_at) FROM freed;
 -- name: not_dead
 -- A holder that was merely late takes back the deaths that were counted for its lease.
 UPDATE {shard}.jobs SET deaths = deaths - 1, died_in = NULL
-WHERE died_in = %(token)s AND deaths > 0 AND number = ANY(%(numbers)s::bigint[]);
+WHERE died_in = %(token)s AND deaths > 0
+      AND number = ANY(coalesce(%(numbers)s::bigint[], ARRAY(SELECT number FROM {shard}.jobs WHERE died_in = %(token)s)));
 
 -- name: idle_work
 -- The kinds that have due work and nobody on it.

@@ -115,7 +115,7 @@ def test_the_sweep_takes_up_what_is_left(worker: Lane, settings: Settings) -> No
     if claim is not None:
         assert jobs.renew(shard, claim.token, 30.0)
         jobs.fail(shard, claim.token, "broken")
-        jobs.not_dead(shard, claim)
+        jobs.not_dead(shard, claim.token, claim.numbers)
 
 
 @contextmanager
