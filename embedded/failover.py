@@ -8,15 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic, sleep
 
-import structlog
-
 from memlane.embedded import lineup, replication
 from memlane.embedded.folder import Folder, StackState
 from memlane.embedded.group import Group, group
 from memlane.embedded.postgres import Postgres
 from memlane.errors import Misconfigured
-
-log = structlog.get_logger(__name__)
 
 _OUT_S = 15.0
 """How long the supervisor may take to stop a server that is out."""
@@ -73,7 +69,6 @@ def promote(folder: Folder, node: str, wanted: str | None = None) -> Promoted:
     lineup.keep(folder, node, found.lineup.promoting(best.name))
     replication.promote(best)
     took_s = monotonic() - begun
-    log.info("node.promoted", node=node, primary=best.name, former=former)
     return Promoted(node, best.name, former, round(took_s, 3), len(found.standbys) - 1)
 
 

@@ -33,6 +33,8 @@ class Shard:
     number: int
     node: Node = field(repr=False)
     epoch: int
+    note: str | None = None
+    """What whoever reads here has to know: that it is a standby."""
 
     @property
     def schema(self) -> str:
@@ -149,14 +151,14 @@ class Cluster:
             self.refresh()
             return work(self.shard(number))
 
-    def reading(self, number: int, work: Callable[[Shard], T]) -> tuple[T, str | None]:
-        """Do work that only reads: on the primary; while that does not answer on a standby, with a note that says so.
+    def reading(self, number: int, work: Callable[[Shard], T]) -> T:
+        """Do work that only reads: on the primary, or while that is down on a standby; the shard's note says so.
 
         Raises:
             NodeDown: neither answers.
         """
         try:
-            return self.on(number, work), None
+            return self.on(number, work)
         except NodeDown:
             shard = self.shard(number)
             if not shard.node.members:
@@ -165,7 +167,7 @@ class Cluster:
         note = f"read from a standby of {shard.node.name}, whose primary does not answer"
         if standby.may_lack:
             note += "; what was written last may be missing"
-        return work(replace(shard, node=standby.node)), note
+        return work(replace(shard, node=standby.node, note=note))
 
     def refresh(self) -> None:
         """Read the map again: from control, or from the nodes themselves while it is down.

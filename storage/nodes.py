@@ -128,6 +128,9 @@ class Node:
         except NodeDown:
             self._refusals.failed(call, monotonic() - begun)
             raise
+        except BaseException:
+            self._refusals.undecided(call)
+            raise
         self._refusals.succeeded(call)
 
     def _check_confirmed(self, connection: PatientConnection) -> None:

@@ -65,6 +65,12 @@ class Refusals:
             with self._lock:
                 self._writes_until = None
 
+    def undecided(self, call: Call) -> None:
+        """A call came to something else than an answer or none: whoever comes next may try."""
+        if call.writes and self._writes_until is not None:
+            with self._lock:
+                self._writes_until = 0.0
+
     def failed(self, call: Call, took_s: float) -> None:
         """A call found the node down: others are refused for as long as it took to find out, within bounds.
 

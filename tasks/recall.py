@@ -4,7 +4,7 @@ Agents may live on several shards. Each shard is searched by itself; what was fo
 is best is read where it was found.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -47,10 +47,12 @@ class Found:
     Attributes:
         candidates: the memories of its agents that match best.
         numbers: these agents' numbers there, by name.
+        note: what whoever reads the answer has to know of where it was read.
     """
 
     candidates: Sequence[Candidate] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
+    note: str | None = None
 
     def accesses(self, ranked: Sequence[Ranked]) -> Accesses:
         """Which of its memories are among the best."""
@@ -89,7 +91,7 @@ def on_shard(lane: Lane, number: int, work: Callable[[Shard], T]) -> T:
     Raises:
         NodeDown: the shard's node does not answer.
     """
-    return lane.cluster.on(number, work)
+    return lane.cluster.reading(number, work)
 
 
 def alone(lane: Lane, question: Question, number: int, names: Sequence[str]) -> Answer:
@@ -105,7 +107,7 @@ def alone(lane: Lane, question: Question, number: int, names: Sequence[str]) -> 
         return found, ranked, read(shard, found, ranked)
 
     found, ranked, those = on_shard(lane, number, work)
-    return Answer(recalled(question, ranked, those), {number: found.accesses(ranked)})
+    return Answer(recalled(question, ranked, those, notes=[found.note]), {number: found.accesses(ranked)})
 
 
 def search(lane: Lane, shard: Shard, question: Question, names: Sequence[str]) -> Found:
@@ -115,7 +117,7 @@ def search(lane: Lane, shard: Shard, question: Question, names: Sequence[str]) -
     known = [agents.find(shard, question.tenant, name, lane.model.name) for name in names]
     there = [agent for agent in known if agent is not None]
     candidates = [candidate for agent in there for candidate in recall.candidates(shard, agent, wanted)]
-    return Found(candidates, {agent.name: agent.number for agent in there})
+    return Found(candidates, {agent.name: agent.number for agent in there}, shard.note)
 
 
 def read(shard: Shard, found: Found, ranked: Sequence[Ranked]) -> Read:
@@ -131,14 +133,19 @@ def read(shard: Shard, found: Found, ranked: Sequence[Ranked]) -> Read:
     }
 
 
-def recalled(question: Question, ranked: Sequence[Ranked], read: Read, refused: Sequence[Refused] = ()) -> Recalled:
-    """The hits, best first, and what was missing."""
+def recalled(
+    question: Question,
+    ranked: Sequence[Ranked],
+    read: Read,
+    refused: Sequence[Refused] = (),
+    notes: Iterable[str | None] = (),
+) -> Recalled:
+    """The hits, best first, and what was missing, or was read elsewhere than usual."""
     keys = [(one.candidate.agent, one.candidate.number) for one in ranked]
     hits = tuple(_hit(read[key], one) for key, one in zip(keys, ranked, strict=True) if key in read)
     missing = {name for shard in refused for name in shard.names}
-    return Recalled(
-        hits, tuple(_degraded(question, refused)), tuple(name for name in question.request.names if name in missing)
-    )
+    degraded = (*_degraded(question, refused), *dict.fromkeys(note for note in notes if note))
+    return Recalled(hits, degraded, tuple(name for name in question.request.names if name in missing))
 
 
 def _degraded(question: Question, refused: Sequence[Refused]) -> Iterator[str]:

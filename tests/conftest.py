@@ -23,7 +23,7 @@ from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
 from tests.support import ROLE_PASSWORD, MakeSettings, Recorder
 
-pytest_plugins = ["tests.processes"]
+pytest_plugins = ["tests.processes", "tests.commands"]
 
 _NUMBERS = count(1)
 _TEMPLATES = ("template_1", "template_2")
