@@ -35,6 +35,10 @@ REFUSE_S = 0.5
 _REFUSE_LONGEST_S = 3.0
 """How long calls are refused after a failure that took long to be seen, in seconds."""
 
+_HURRY = 30
+"""How many times as long as a call in a hurry has waited in vain the next ones are refused; that costs them 3 % of their
+time."""
+
 _LOOK_S = 1.0
 """How long a node that failed is waited for when it is asked whether it lives."""
 
@@ -180,6 +184,7 @@ class Node:
                     self._look(connection)
                     connection.patience_s = patience_s or self._patience_s
                     yield connection
+                    self._impatient_until = 0.0
                 finally:
                     self._pool.putconn(connection)
         except NodeDown:
@@ -200,12 +205,14 @@ class Node:
     def _note_failure(self, patience_s: float | None, took_s: float) -> None:
         """Refuse calls for a moment: as long as it took to find out, within bounds.
 
-        A node that was too slow for somebody in a hurry is not down for the others.
+        A node that was too slow for somebody in a hurry is not down for the others. Whoever is in a hurry can do
+        without it, and is refused until it has answered somebody else, or for a long while.
         """
-        self._impatient_until = monotonic() + max(took_s, REFUSE_S)
+        now = monotonic()
+        self._impatient_until = max(self._impatient_until, now + max(_HURRY * took_s, REFUSE_S))
         if patience_s is None:
             self._suspect = True
-            self._refused_until = monotonic() + min(max(took_s, REFUSE_S), _REFUSE_LONGEST_S)
+            self._refused_until = now + min(max(took_s, REFUSE_S), _REFUSE_LONGEST_S)
 
     def _live_connection(self, patience_s: float | None) -> PatientConnection:
         """A connection that the server has not closed while it lay in the pool; costs no round trip."""
