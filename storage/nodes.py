@@ -36,8 +36,8 @@ _REFUSE_LONGEST_S = 3.0
 """How long calls are refused after a failure that took long to be seen, in seconds."""
 
 _HURRY = 30
-"""How many times as long as a call in a hurry has waited in vain the next ones are refused; that costs them 3 % of their
-time."""
+"""How many times as long as a call in a hurry has waited in vain the next ones are refused, which costs them 3 % of
+their time."""
 
 _LOOK_S = 1.0
 """How long a node that failed is waited for when it is asked whether it lives."""
