@@ -5,10 +5,10 @@ BIN := .venv/bin
 PEERS := $(basename $(wildcard bench/peers/*.in))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format reference docs bench bench-peers lock wheel clean
+.PHONY: help setup demo test lint format reference docs bench bench-peers bench-node-down lock wheel clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## Make .venv with everything in it, as pinned in the lock files
 
@@ -48,6 +48,9 @@ bench: .venv/ready  ## Measure ingest and latencies, beside a queue written by h
 
 bench-peers: .venv/ready  ## The same beside every peer; minutes. Seconds: make bench-peers BENCH=--short
 	@$(BIN)/python -m memlane.bench.compare $(if $(MEMORIES),--memories $(MEMORIES)) $(BENCH)
+
+bench-node-down: .venv/ready  ## Measure what a living node keeps while the other is killed, or hangs
+	@$(BIN)/python -m memlane.bench.node_down $(BENCH)
 
 wheel: .venv/ready  ## Build dist/memlane-*.whl
 	$(BIN)/python -m hatchling build -t wheel

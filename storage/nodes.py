@@ -25,7 +25,7 @@ from memlane.storage.connections import (
     hosts_of,
 )
 from memlane.storage.failures import no_answer, translated
-from memlane.storage.refusals import Call, Refusals
+from memlane.storage.refusals import HURRY, Call, Refusals
 
 Params: TypeAlias = Mapping[str, Any]
 
@@ -47,15 +47,19 @@ class Node:
     Open it after the fork: a pool owns threads and sockets.
     """
 
-    def __init__(self, name: str, uri: str, settings: Settings, role: str, pool_size: int) -> None:
+    def __init__(
+        self, name: str, uri: str, settings: Settings, role: str, pool_size: int, hurry: float = HURRY
+    ) -> None:
         self.name = name
         self.address = _address(uri)
         uris = hosts_of(name, uri)
-        self.members: tuple[Node, ...] = tuple(Node(_address(u), u, settings, role, _MEMBER_POOL) for u in uris)
+        self.members: tuple[Node, ...] = tuple(
+            Node(_address(u), u, settings, role, _MEMBER_POOL, hurry=1) for u in uris
+        )
         """The servers behind the name, each by its address; none where there is but this one."""
         self._why: str | None = None
         self._patience_s = settings.statement_timeout_s + _GRACE_S
-        self._refusals = Refusals(self._patience_s)
+        self._refusals = Refusals(self._patience_s, hurry)
         self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
             connection_class=PatientConnection,

@@ -12,6 +12,10 @@ from time import monotonic
 REFUSE_S = 0.5
 """How long calls are refused after a failure, in seconds; longer where it took long to be seen."""
 
+HURRY = 30
+"""How many times as long as a call in a hurry has waited in vain the next ones are refused: it costs them 3 % of their
+time."""
+
 _LONGEST_S = 3.0
 """How long calls are refused after a failure that took long to be seen, in seconds."""
 
@@ -29,10 +33,12 @@ class Refusals:
 
     Args:
         trial_s: how long one who tries alone may take.
+        hurry: how many times as long as they have waited those in a hurry are refused.
     """
 
-    def __init__(self, trial_s: float) -> None:
+    def __init__(self, trial_s: float, hurry: float = HURRY) -> None:
         self._trial_s = trial_s
+        self._hurry = hurry
         self._until = 0.0
         self._impatient_until = 0.0
         self._writes_until: float | None = None
@@ -61,6 +67,7 @@ class Refusals:
 
     def succeeded(self, call: Call) -> None:
         """A call was done."""
+        self._impatient_until = 0.0
         if call.writes and self._writes_until is not None:
             with self._lock:
                 self._writes_until = None
@@ -75,11 +82,12 @@ class Refusals:
         """A call found the node down: others are refused for as long as it took to find out, within bounds.
 
         A node that was too slow for somebody in a hurry is not down for the others; and one to which nothing can be
-        written may still be read.
+        written may still be read. Whoever is in a hurry can do without it, and is refused until it has answered
+        somebody else, or for a long while.
         """
         now = monotonic()
         moment_s = min(max(took_s, REFUSE_S), _LONGEST_S)
-        self._impatient_until = now + max(took_s, REFUSE_S)
+        self._impatient_until = max(self._impatient_until, now + max(self._hurry * took_s, REFUSE_S))
         if call.patience_s is not None:
             return
         self.suspect = True

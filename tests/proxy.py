@@ -109,6 +109,12 @@ class Proxy:
         self._traps.append(trap)
         return trap
 
+    def hold_when(self, matches: Matches, held_bytes: int) -> "_Trap":
+        """Stall what goes to the server when a request matches, whose last bytes are held back until `mend`."""
+        trap = _Trap(matches, Moment.BEFORE, 1, held_bytes)
+        self._traps.append(trap)
+        return trap
+
     def close(self) -> None:
         """End it."""
         self._do(self._end())
@@ -188,14 +194,15 @@ class Proxy:
 
 
 class _Trap:
-    """What a request has to be for its connection to be cut."""
+    """What a request has to be for its connection to be cut, or held."""
 
-    def __init__(self, matches: Matches, moment: Moment, times: int) -> None:
+    def __init__(self, matches: Matches, moment: Moment, times: int, held_bytes: int = 0) -> None:
         self._matches = matches
         self.moment = moment
+        self.held_bytes = held_bytes
         self.left = times
         self.count = 0
-        """How often it has cut."""
+        """How often it has struck."""
 
     def springs(self, said: bytes) -> bool:
         if self.left == 0 or not self._matches(said):
@@ -255,12 +262,23 @@ class _Link:
             trap = next((trap for trap in self._traps if trap.springs(bytes(self._said))), None)
             if trap is None:
                 await loop.sock_sendall(self._server, data)
+            elif trap.held_bytes:
+                await self._hold(trap, data)
             elif trap.moment is Moment.BEFORE:
                 trap.count += 1
                 self._reset_client()
                 return
             else:
                 await self._spring(trap, data)
+
+    async def _hold(self, trap: _Trap, data: bytes) -> None:
+        """All but the last bytes are sent on, and these when what goes to the server flows again."""
+        loop, flow = asyncio.get_running_loop(), self._flow[Way.TO_SERVER]
+        flow.clear()
+        await loop.sock_sendall(self._server, data[: -trap.held_bytes])
+        trap.count += 1
+        await flow.wait()
+        await loop.sock_sendall(self._server, data[-trap.held_bytes :])
 
     async def _spring(self, trap: _Trap, data: bytes) -> None:
         """The request is sent on; from here on the client hears nothing."""

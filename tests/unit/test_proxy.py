@@ -138,6 +138,19 @@ def test_a_connection_is_cut_at_the_moment_that_was_chosen(proxy: Proxy, echo: E
         assert asked(connection, b"COMMIT") == b"COMMIT"  # once
 
 
+def test_the_end_of_a_request_is_held_back(proxy: Proxy, echo: Echo) -> None:
+    trap = proxy.hold_when(lambda said: said.endswith(b"SYNC"), 4)
+    with connected(proxy) as connection, connected(proxy, 0.3) as other:
+        assert asked(connection, b"BEGIN") == b"BEGIN"
+        connection.sendall(b"EXECUTESYNC")
+        assert connection.recv(1000) == b"EXECUTE"
+        with pytest.raises(TimeoutError):
+            asked(other)
+        assert (trap.count, echo.heard) == (1, b"BEGINEXECUTE")
+        proxy.mend()
+        assert connection.recv(1000) == b"SYNC"
+
+
 def test_a_url_leads_through_it(echo: Echo) -> None:
     proxy, url = Proxy.before(f"redis://:secret@127.0.0.1:{echo.port}/1")
     with proxy:
