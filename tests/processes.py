@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -89,7 +90,14 @@ def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
     if not (RABBITMQ / "rabbitmq-server").exists():
         message = "RabbitMQ is not installed (Debian's package rabbitmq-server)"
         pytest.fail(message) if CI else pytest.skip(message)
-    folder = server_folder / "rabbitmq"
+    with rabbitmq_server(server_folder) as make:
+        yield make
+
+
+@contextmanager
+def rabbitmq_server(parent: Path) -> Iterator[Callable[[str], str]]:
+    """A RabbitMQ server in a folder; makes a virtual host and returns its URL."""
+    folder = parent / "rabbitmq"
     folder.mkdir()
     port = free_port()
     environment = {

@@ -1,4 +1,4 @@
-"""The count: what is really there, by SQL of its own on each shard of each node, held against what the load was told."""
+"""The count: what is really there, by SQL of its own on each shard, held against what the load was told."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +9,11 @@ import psycopg
 import redis
 
 from tests.faults.notes import Fate, Name, Note, Notes
+from tests.faults.provider import vector_of
 from tests.faults.world import World
+
+_ALIKE = 0.99
+"""The cosine of a vector and what is kept of it in half precision is above this."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Finding = tuple[str, str]
@@ -65,7 +69,7 @@ class Rows:
     memories: dict[Name, list[tuple[int, str, int]]] = field(default_factory=dict)
     """Number, content and version of each row."""
     identities: dict[Name, list[str]] = field(default_factory=dict)
-    vectors: Counter[tuple[str, int]] = field(default_factory=Counter)
+    vectors: dict[tuple[str, int], list[list[float]]] = field(default_factory=dict)
     versions: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     jobs: dict[Name, list[tuple[str, bool]]] = field(default_factory=dict)
     """Kind and whether it is parked."""
@@ -80,7 +84,7 @@ def count(world: World, notes: Notes, agents: str) -> Counted:
         with psycopg.connect(world.node_uri(node), autocommit=True) as connection:
             for schema in _schemas(connection):
                 _read(connection, schema, world.table, f"{agents}%", rows)
-                found.unbalanced.extend(f"{node} {schema}: {line}" for line in _unbalanced(connection, schema, world))
+                found.unbalanced.extend(f"{node} {schema}: {line}" for line in _unbalanced(connection, schema))
                 found.doubled.extend(f"{node} {schema}: {line}" for line in _doubled(connection, schema, world))
                 left += _left(connection, schema)
     _compare(rows, notes, found)
@@ -93,15 +97,20 @@ def count(world: World, notes: Notes, agents: str) -> Counted:
 
 def left_to_do(world: World) -> int:
     """How many jobs are open and leases held on all nodes; -1 if one does not answer."""
-    total: Counter[str] = Counter()
     try:
-        for node in world.nodes:
-            with psycopg.connect(world.node_uri(node), autocommit=True) as connection:
-                for schema in _schemas(connection):
-                    total += _left(connection, schema)
+        return at_work(world).total()
     except psycopg.OperationalError:
         return -1
-    return total.total()
+
+
+def at_work(world: World) -> Counter[str]:
+    """How many jobs are open, and how many leases are held, on all nodes."""
+    total: Counter[str] = Counter()
+    for node in world.nodes:
+        with psycopg.connect(world.node_uri(node), autocommit=True) as connection:
+            for schema in _schemas(connection):
+                total += _left(connection, schema)
+    return total
 
 
 def _left(connection: Connection, schema: str) -> Counter[str]:
@@ -144,8 +153,8 @@ def _read(connection: Connection, schema: str, vectors: str, agents: str, rows: 
         rows.memories.setdefault((agent, id_), []).append((number, content, version))
     for agent, id_, state in of("t.id, t.state", "ids"):
         rows.identities.setdefault((agent, id_), []).append(state)
-    for agent, number in of("t.memory", vectors):
-        rows.vectors[agent, number] += 1
+    for agent, number, vector in of("t.memory, t.embedding::real[]", vectors):
+        rows.vectors.setdefault((agent, number), []).append(vector)
     for agent, number, version in of("t.number, t.version", "versions"):
         rows.versions.setdefault((agent, number), []).append(version)
     for agent, id_, kind, parked in of("t.id, t.kind, t.parked_at IS NOT NULL", "jobs"):
@@ -162,8 +171,8 @@ def _compare(rows: Rows, notes: Notes, found: Counted) -> None:
         if notes.get(name) is None:
             found.doubled.append(f"nobody handed {name} over")
     for name, jobs in rows.jobs.items():
-        note = notes.get(name)
-        if any(parked for _, parked in jobs) and not (note and note.deadly):
+        known = notes.get(name)
+        if any(parked for _, parked in jobs) and not (known and known.deadly):
             found.parked.append(f"{name} is parked")
 
 
@@ -181,11 +190,14 @@ def _check_there(rows: Rows, note: Note, found: Counted) -> None:
 def _check_once(rows: Rows, note: Note, found: Counted) -> None:
     """What is there is there once, whole."""
     stored = rows.memories[note.name]
-    number, _, version = stored[0]
+    number, content, version = stored[0]
     if len(stored) > 1:
         found.doubled.append(f"{note.name} has {len(stored)} rows")
-    if (vectors := rows.vectors[note.agent, number]) != 1:
-        (found.doubled if vectors else found.lost).append(f"{note.name} has {vectors} vectors")
+    vectors = rows.vectors.get((note.agent, number), [])
+    if len(vectors) != 1:
+        (found.doubled if vectors else found.lost).append(f"{note.name} has {len(vectors)} vectors")
+    elif vector_of(content) @ vectors[0] < _ALIKE:
+        found.lost.append(f"{note.name} has the vector of another text than {content!r}")
     before = sorted(rows.versions.get((note.agent, number), []))
     if before != list(range(1, version)):
         found.lost.append(f"{note.name} is version {version}, and has {before} before it")
@@ -216,7 +228,9 @@ def _check_deadly(rows: Rows, note: Note, found: Counted) -> None:
     if note.fate is Fate.UNKNOWN and note.name not in rows.identities:
         return
     if rows.jobs.get(note.name) != [("remember", True)] or rows.identities.get(note.name) != ["parked"]:
-        found.parked.append(f"{note.name} kills its readers: {rows.jobs.get(note.name)}, {rows.identities.get(note.name)}")
+        found.parked.append(
+            f"{note.name} kills its readers: {rows.jobs.get(note.name)}, {rows.identities.get(note.name)}"
+        )
     if note.name in rows.memories:
         found.doubled.append(f"{note.name} is parked and there")
 
@@ -229,9 +243,10 @@ _CHECKS: dict[Fate, Callable[[Rows, Note, Counted], None]] = {
 }
 
 
-def _unbalanced(connection: Connection, schema: str, _world: World) -> Iterator[str]:
+def _unbalanced(connection: Connection, schema: str) -> Iterator[str]:
     """Equations between counts and rows that hold in a shard at rest."""
-    events = Counter(dict(connection.execute(f"SELECT event, sum(count)::bigint FROM {schema}.ledger GROUP BY 1".encode())))
+    sums = f"SELECT event, sum(count)::bigint FROM {schema}.ledger GROUP BY 1"
+    events: Counter[str] = Counter(dict(connection.execute(sums.encode()).fetchall()))
     remember = _one(connection, f"SELECT count(*) FROM {schema}.jobs WHERE kind = 'remember'")
     accepted = events["stored"] + events["dropped"] + remember
     if events["accepted"] != accepted:
@@ -270,5 +285,3 @@ def _doubled(connection: Connection, schema: str, world: World) -> Iterator[str]
     for table, number in ((world.table, "memory"), ("versions", "number"), ("memory_stats", "number")):
         if found := _one(connection, orphans.format(schema=schema, table=table, memory=memory, number=number)):
             yield f"{found} rows of {table} belong to no memory"
-
-

@@ -1,4 +1,4 @@
-"""The load: agents' apps with the SDK that remember, repeat, change, forget and recall, and note what they were told."""
+"""The load: apps of agents with the SDK that remember, repeat, change, forget and recall, and note what they are told."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +48,16 @@ class App:
     def step(self) -> None:
         """Do one thing."""
         do: Callable[[], None] = self._rng.choices(
-            (self._one, self._batch, self._repeat, self._update, self._forget, self._forget_agent, self._recall, self._wait),
+            (
+                self._one,
+                self._batch,
+                self._repeat,
+                self._update,
+                self._forget,
+                self._forget_agent,
+                self._recall,
+                self._wait,
+            ),
             (30, 18, 12, 12, 10, 2, 10, 6),
         )[0]
         do()
@@ -104,7 +113,9 @@ class App:
             self._hand_over([MemoryItem(agent=agent, key=key, content=f"{agent} keeps {key}")])
 
     def _mine(self) -> list[Note]:
-        return [note for note in self._notes if note.agent in self._agents and note.fate is Fate.THERE and not note.maybe]
+        return [
+            note for note in self._notes if note.agent in self._agents and note.fate is Fate.THERE and not note.maybe
+        ]
 
     def _update(self) -> None:
         if not (mine := self._mine()):

@@ -12,8 +12,10 @@ from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Claim, Done, Kind
 from memlane.tasks.lane import Lane
 from memlane.workers import drains
-from memlane.workers.main import app as app
+from memlane.workers.main import app
 from tests.faults.notes import POISON
+
+__all__ = ["app"]
 
 
 def _deadly(work: Callable[[Lane, Shard, Claim], Done]) -> Callable[[Lane, Shard, Claim], Done]:
@@ -27,4 +29,4 @@ def _deadly(work: Callable[[Lane, Shard, Claim], Done]) -> Callable[[Lane, Shard
 
 _REMEMBER = drains.WORK[Kind.REMEMBER]
 
-drains.WORK = {**drains.WORK, Kind.REMEMBER: replace(_REMEMBER, work=_deadly(_REMEMBER.work))}  # type: ignore[misc]
+drains.WORK = {**drains.WORK, Kind.REMEMBER: replace(_REMEMBER, work=_deadly(_REMEMBER.work))}

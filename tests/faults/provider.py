@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -18,6 +20,14 @@ DIMS = 16
 
 _LONGEST_S = 30.0
 """How long an answer is held back that never comes."""
+
+
+_SAME = FakeProvider(0, DIMS)
+
+
+def vector_of(text: str) -> npt.NDArray[np.float32]:
+    """The vector that a provider has made of a text, of length 1."""
+    return _SAME.vector(text)
 
 
 class Mood(Enum):
@@ -57,6 +67,12 @@ class MoodyProvider(FakeProvider):
         return Starlette(routes=[Route("/v1/embeddings", self._answer, methods=["POST"])])
 
     async def _answer(self, request: Request) -> Response:
+        try:
+            return await self._in_mood(request)
+        except ClientDisconnect:
+            return Response()
+
+    async def _in_mood(self, request: Request) -> Response:
         match self.mood:
             case Mood.BUSY:
                 return JSONResponse({"error": {"message": "rate limited"}}, 429, {"Retry-After": "1"})

@@ -13,13 +13,13 @@ from tests.faults.strike import Fault, Scene, choose
 from tests.faults.world import World
 
 LOAD_S = 8.0
-"""How long the load runs, if the faults are over by then."""
+"""How long the load runs if nothing strikes; else until the last fault is over."""
 
 QUIET_S = 90.0
 """How long a world may take to come to rest; what is open then is a finding."""
 
-_FIRST_S, _LAST_S = 0.5, 6.0
-"""When the first fault may strike, and the last."""
+_FIRST_S, _LATE_S, _LAST_S = 0.5, 5.0, 8.0
+"""Between which moments of the load faults strike; the last of them in the late part."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,10 @@ def _strike(scene: Scene, faults: Sequence[Fault]) -> _Struck:
     """Let each fault strike at a moment of its own; what it does is decided beforehand, by a generator of its own."""
     struck = _Struck()
     begun = monotonic()
-    plan = [(scene.rng.uniform(_FIRST_S, _LAST_S), scene.rng.getrandbits(32), fault) for fault in faults]
-    threads = [Thread(target=_strike_at, args=(scene, struck, begun + at, seed, fault)) for at, seed, fault in plan]
+    early = [scene.rng.uniform(_FIRST_S, _LAST_S) for _ in faults[1:]]
+    moments = [begun + at for at in (*early, scene.rng.uniform(_LATE_S, _LAST_S))]
+    plan = [(at, scene.rng.getrandbits(32), fault) for at, fault in zip(moments, faults, strict=False)]
+    threads = [Thread(target=_strike_at, args=(scene, struck, *planned)) for planned in plan]
     for thread in threads:
         thread.start()
     for thread in threads:

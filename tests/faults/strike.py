@@ -7,10 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 from time import sleep
+from typing import Any
 
 import psutil
 import redis
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 from memlane import Client
@@ -116,7 +117,8 @@ def _flushed(scene: Scene) -> None:
 
 def _purged(scene: Scene) -> None:
     """All that lies in the broker's queues is gone."""
-    with Connection(scene.world.broker_url, connect_timeout=2) as connection, suppress(OperationalError, OSError):
+    broker: Any = Connection
+    with broker(scene.world.broker_url, connect_timeout=2) as connection, suppress(OperationalError, OSError):
         channel = connection.default_channel
         for queue in QueueName:
             channel.queue_purge(queue.value)

@@ -1,4 +1,4 @@
-"""Processes that are started again when they end, as a supervisor or an orchestrator would, unless they are held down."""
+"""Processes that are started again when they end, as a supervisor would, unless they are held down."""
 
 import os
 import signal
@@ -118,6 +118,8 @@ class Watch:
         for one in reversed(self._watched):
             one.send(signal.SIGCONT)
             one.send_all(signal.SIGKILL)
+            if one.up:
+                one.process.wait(30)
 
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_S):

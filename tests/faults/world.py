@@ -71,6 +71,7 @@ class World:
     """The processes by name, the links by who uses them, and the servers themselves."""
 
     def __init__(self, folder: Path, broker_url: str | None) -> None:
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder = folder
         self.nodes = {name: Postgres(name, folder / name, free_port(), "test", _SMALL) for name in NODES}
         self.redis = None if broker_url else Redis(folder / "redis", free_port(), "test")
