@@ -223,12 +223,16 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
     made: list[WorkerProcess] = []
 
     def start(
-        worker_class: str, queues: str, processes: int = 2, settings: Settings = cluster_settings
+        worker_class: str,
+        queues: str,
+        processes: int = 2,
+        settings: Settings = cluster_settings,
+        app: str = "memlane.workers.main",
     ) -> WorkerProcess:
         name = f"{worker_class}-{len(made)}"
         ready = process_folder / f"{name}.ready"
         arguments = [
-            *("-m", "celery", "-A", "memlane.workers.main", "--quiet", "worker", "--queues", queues),
+            *("-m", "celery", "-A", app, "--quiet", "worker", "--queues", queues),
             *("--concurrency", str(processes), "--hostname", f"{name}@%h"),
             *("--without-gossip", "--without-mingle"),
         ]
