@@ -1,4 +1,4 @@
-"""The load: apps of agents with the SDK that remember, repeat, change, forget and recall, and note what they are told."""
+"""The load: agents' apps with the SDK that remember, repeat, change, forget and recall, and note the answers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -29,7 +29,9 @@ _HEAD = """# Safeguards
 Each of these was switched off in a copy of the tree, by a removal of a line or two, and tests were run there until one
 failed. `make mutants` does it again; a safeguard whose absence nobody notices makes it fail."""
 
-_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", "site")
+_LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", "site"
+)
 
 _LONGEST_S = 300
 

@@ -10,10 +10,6 @@ Name = tuple[str, UUID]
 """An agent and the id of a memory."""
 
 
-POISON = "a word that kills its reader"
-"""What stands in a memory that kills who works on it."""
-
-
 class Fate(Enum):
     """What has to be found of a memory in the end."""
 

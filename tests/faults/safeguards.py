@@ -42,7 +42,9 @@ class Mutant:
 
 
 _BY_LEASE = "    SELECT number FROM {shard}.jobs JOIN ended ON lease = token ORDER BY number FOR UPDATE OF jobs\n"
-_BY_NUMBER = "    SELECT number FROM {shard}.jobs WHERE number = ANY(%(numbers)s::bigint[]) ORDER BY number FOR UPDATE OF jobs\n"
+_BY_NUMBER = (
+    "    SELECT number FROM {shard}.jobs WHERE number = ANY(%(numbers)s::bigint[]) ORDER BY number FOR UPDATE OF jobs\n"
+)
 _ENDED = """WITH ended AS (
     DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s) WHERE token = %(token)s RETURNING token
 ), held AS (

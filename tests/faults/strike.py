@@ -17,9 +17,10 @@ from kombu.exceptions import OperationalError
 from memlane import Client
 from memlane.config.celery import QueueName
 from memlane.errors import Unavailable
-from tests.faults.notes import POISON, Notes
+from tests.faults.notes import Notes
 from tests.faults.provider import BAD, Mood
 from tests.faults.world import LEASE_S, World
+from tests.poison import POISON
 from tests.proxy import Proxy, Way
 
 
@@ -115,12 +116,16 @@ def _flushed(scene: Scene) -> None:
         client.flushall()
 
 
+_QUEUES = (QueueName.MEMORY, QueueName.REMEMBER, QueueName.EMBED, QueueName.MAINTENANCE, QueueName.SWEEP)
+"""Those that somebody consumes, and so has made."""
+
+
 def _purged(scene: Scene) -> None:
     """All that lies in the broker's queues is gone."""
     broker: Any = Connection
     with broker(scene.world.broker_url, connect_timeout=2) as connection, suppress(OperationalError, OSError):
         channel = connection.default_channel
-        for queue in QueueName:
+        for queue in _QUEUES:
             channel.queue_purge(queue.value)
 
 

@@ -194,7 +194,7 @@ class World:
 
     def _worker(self, name: str, worker_class: str, queues: str, processes: int) -> Watched:
         argv = [
-            *("celery", "-A", "tests.faults.poisoned", "--quiet", "worker", "--queues", queues),
+            *("celery", "-A", "tests.poisoned", "--quiet", "worker", "--queues", queues),
             *("--concurrency", str(processes), "--hostname", f"{name}@%h", "--without-gossip", "--without-mingle"),
         ]
         settings = as_role(self.settings(self._through_links("workers")), WORKER)
