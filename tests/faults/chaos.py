@@ -79,7 +79,7 @@ def _play_all(made: World, given: argparse.Namespace) -> Tally:
         _say(line(played))
         if not played.good:
             _keep(made, played, f"make chaos ROUNDS=1 SEED={seed} BROKER={given.broker}")
-    return Tally(given.broker, rounds, count(made, everything, "r"))
+    return Tally(given.broker, rounds, count(made.servers, everything, "r"))
 
 
 def _keep(made: World, played: Round, again: str) -> None:

@@ -1,16 +1,16 @@
 """The count: what is really there, by SQL of its own on each shard, held against what the load was told."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 import redis
 
 from tests.faults.notes import Fate, Name, Note, Notes
-from tests.faults.provider import vector_of
-from tests.faults.world import World
 
 _ALIKE = 0.99
 """The cosine of a vector and what is kept of it in half precision is above this."""
@@ -18,6 +18,23 @@ _ALIKE = 0.99
 Connection = psycopg.Connection[tuple[Any, ...]]
 Finding = tuple[str, str]
 """What is wrong, and with which memory."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the rows are.
+
+    Attributes:
+        nodes: the superuser's URI of each node.
+        redis: of the Redis that is the broker, if there is one.
+        table: the current model's table of vectors.
+        vector_of: what the model makes of a text, of length 1.
+    """
+
+    nodes: Mapping[str, str]
+    redis: str | None
+    table: str
+    vector_of: Callable[[str], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,7 @@ class Counted:
 class Rows:
     """What the shards hold of some agents, read whole."""
 
+    vector_of: Callable[[str], npt.NDArray[np.float32]]
     memories: dict[Name, list[tuple[int, str, int]]] = field(default_factory=dict)
     """Number, content and version of each row."""
     identities: dict[Name, list[str]] = field(default_factory=dict)
@@ -75,17 +93,17 @@ class Rows:
     """Kind and whether it is parked."""
 
 
-def count(world: World, notes: Notes, agents: str) -> Counted:
+def count(servers: Servers, notes: Notes, agents: str) -> Counted:
     """Count all that belongs to agents whose names begin with a word, and what each shard says of itself."""
-    rows = Rows()
-    found = Counted(unsafe=list(_unsafe(world)))
+    rows = Rows(servers.vector_of)
+    found = Counted(unsafe=list(_unsafe(servers)))
     left: Counter[str] = Counter()
-    for node in world.nodes:
-        with psycopg.connect(world.node_uri(node), autocommit=True) as connection:
+    for node, uri in servers.nodes.items():
+        with psycopg.connect(uri, autocommit=True) as connection:
             for schema in _schemas(connection):
-                _read(connection, schema, world.table, f"{agents}%", rows)
+                _read(connection, schema, servers.table, f"{agents}%", rows)
                 found.unbalanced.extend(f"{node} {schema}: {line}" for line in _unbalanced(connection, schema))
-                found.doubled.extend(f"{node} {schema}: {line}" for line in _doubled(connection, schema, world))
+                found.doubled.extend(f"{node} {schema}: {line}" for line in _doubled(connection, schema, servers))
                 left += _left(connection, schema)
     _compare(rows, notes, found)
     found.resurrected.extend(notes.seen_again)
@@ -95,19 +113,19 @@ def count(world: World, notes: Notes, agents: str) -> Counted:
     )
 
 
-def left_to_do(world: World) -> int:
+def left_to_do(servers: Servers) -> int:
     """How many jobs are open and leases held on all nodes; -1 if one does not answer."""
     try:
-        return at_work(world).total()
+        return at_work(servers).total()
     except psycopg.OperationalError:
         return -1
 
 
-def at_work(world: World) -> Counter[str]:
+def at_work(servers: Servers) -> Counter[str]:
     """How many jobs are open, and how many leases are held, on all nodes."""
     total: Counter[str] = Counter()
-    for node in world.nodes:
-        with psycopg.connect(world.node_uri(node), autocommit=True) as connection:
+    for uri in servers.nodes.values():
+        with psycopg.connect(uri, autocommit=True) as connection:
             for schema in _schemas(connection):
                 total += _left(connection, schema)
     return total
@@ -129,15 +147,15 @@ def _one(connection: Connection, query: str, *params: object) -> Any:
     return row[0] if row else None
 
 
-def _unsafe(world: World) -> Iterator[str]:
+def _unsafe(servers: Servers) -> Iterator[str]:
     """Settings that have to be on for a receipt to be a promise."""
-    for node in world.nodes:
-        with psycopg.connect(world.node_uri(node), autocommit=True) as connection:
+    for node, uri in servers.nodes.items():
+        with psycopg.connect(uri, autocommit=True) as connection:
             for name in ("fsync", "full_page_writes", "synchronous_commit"):
                 if (value := _one(connection, f"SHOW {name}")) != "on":
                     yield f"{node}: {name} is {value}"
-    if world.redis is not None:
-        with redis.Redis.from_url(world.redis_uri(0), decode_responses=True) as client:
+    if servers.redis is not None:
+        with redis.Redis.from_url(servers.redis, decode_responses=True) as client:
             kept: Any = client.config_get("append*")
             for name, wanted in (("appendonly", "yes"), ("appendfsync", "always")):
                 if kept[name] != wanted:
@@ -196,7 +214,7 @@ def _check_once(rows: Rows, note: Note, found: Counted) -> None:
     vectors = rows.vectors.get((note.agent, number), [])
     if len(vectors) != 1:
         (found.doubled if vectors else found.lost).append(f"{note.name} has {len(vectors)} vectors")
-    elif vector_of(content) @ vectors[0] < _ALIKE:
+    elif rows.vector_of(content) @ vectors[0] < _ALIKE:
         found.lost.append(f"{note.name} has the vector of another text than {content!r}")
     before = sorted(rows.versions.get((note.agent, number), []))
     if before != list(range(1, version)):
@@ -266,14 +284,14 @@ def _unbalanced(connection: Connection, schema: str) -> Iterator[str]:
         yield f"{agent} has {really[0]} memories and {really[1]} words, but counts {memories} and {words}"
 
 
-def _doubled(connection: Connection, schema: str, world: World) -> Iterator[str]:
+def _doubled(connection: Connection, schema: str, servers: Servers) -> Iterator[str]:
     """What there is twice, or belongs to no memory."""
     twice = "SELECT count(*) FROM (SELECT FROM {schema}.{table} GROUP BY {columns} HAVING count(*) > 1) AS twice"
     for table, columns in (
         ("memories", "agent, id"),
         ("ids", "agent, id"),
         ("ids", "number"),
-        (world.table, "agent, memory"),
+        (servers.table, "agent, memory"),
     ):
         if found := _one(connection, twice.format(schema=schema, table=table, columns=columns)):
             yield f"{found} rows of {table} are there twice by {columns}"
@@ -282,6 +300,6 @@ def _doubled(connection: Connection, schema: str, world: World) -> Iterator[str]
         yield f"{found} places in a thread are taken twice"
     orphans = "SELECT count(*) FROM {schema}.{table} t WHERE NOT EXISTS ({memory} AND m.number = t.{number})"
     memory = f"SELECT FROM {schema}.memories m WHERE m.agent = t.agent"
-    for table, number in ((world.table, "memory"), ("versions", "number"), ("memory_stats", "number")):
+    for table, number in ((servers.table, "memory"), ("versions", "number"), ("memory_stats", "number")):
         if found := _one(connection, orphans.format(schema=schema, table=table, memory=memory, number=number)):
             yield f"{found} rows of {table} belong to no memory"

@@ -16,6 +16,9 @@ from tests.faults.notes import Fate, Note, Notes
 
 THREADS = 4
 
+TENANT = "acme"
+"""Whose the agents are, unless it is said."""
+
 _TIMEOUT_S = 4.0
 """How long the clients wait for an answer before they ask again."""
 
@@ -28,21 +31,21 @@ _DRINKS = ("green tea", "black coffee", "cold water", "apple juice", "hot chocol
 
 
 class App:
-    """One agents' app: its agents are its own, the keys of one agent it shares with all.
+    """One agents' app: its agents are its own, the keys of one more agent it shares with all.
 
     Args:
         client: the SDK's.
         notes: where it writes to.
         name: begins the names of its agents.
-        shared: the agent for whom all apps hand over the same keys.
+        tenant: whose the agents are.
         rng: decides what it does.
     """
 
-    def __init__(self, client: Client, notes: Notes, name: str, shared: str, rng: Random) -> None:
+    def __init__(self, client: Client, notes: Notes, name: str, tenant: str, rng: Random) -> None:
         self._client, self._notes, self._rng = client, notes, rng
         self._agents = [f"{name}-{number}" for number in range(6)]
-        self._shared = shared
-        self._tenant = "acme"
+        self._shared = f"{name.rpartition('-')[0]}-all"
+        self._tenant = tenant
         self._count = 0
 
     def step(self) -> None:
@@ -180,12 +183,12 @@ class App:
 
 
 @contextmanager
-def load(url: str, key: str, name: str, seed: int) -> Iterator[Notes]:
+def load(url: str, key: str, name: str, seed: int, tenant: str = TENANT) -> Iterator[Notes]:
     """Apps at work for the time of the block; when it ends, none has a call under way."""
     notes = Notes()
     stop = Event()
     with Client(url, key, timeout=_TIMEOUT_S) as client:
-        apps = [App(client, notes, f"{name}-{n}", f"{name}-all", Random(seed * 100 + n)) for n in range(THREADS)]
+        apps = [App(client, notes, f"{name}-{n}", tenant, Random(seed * 100 + n)) for n in range(THREADS)]
         threads = [Thread(target=_work, args=(app, notes, stop), name=f"app {n}") for n, app in enumerate(apps)]
         for thread in threads:
             thread.start()

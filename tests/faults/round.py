@@ -6,7 +6,7 @@ from random import Random
 from threading import Thread
 from time import monotonic, sleep
 
-from tests.faults.count import Counted, count, left_to_do
+from tests.faults.count import Counted, Servers, count, left_to_do
 from tests.faults.load import load
 from tests.faults.notes import Notes
 from tests.faults.strike import Fault, Scene, choose
@@ -61,8 +61,8 @@ def play(world: World, seed: int, faults: Sequence[Fault] | None = None) -> tupl
     world.rounds += 1
     with load(world.url, world.key, name, seed) as notes:
         struck = _strike(Scene(world, notes, name, rng), chosen)
-    recovery_s = _rest(world, max((at for at, _ in struck.ended), default=monotonic()))
-    counted = count(world, notes, name)
+    recovery_s = rest(world.servers, max((at for at, _ in struck.ended), default=monotonic()))
+    counted = count(world.servers, notes, name)
     counted.unbalanced.extend(struck.errors)
     world.wait()
     return Round(seed, [fault for _, fault in sorted(struck.ended)], len(notes), counted, recovery_s), notes
@@ -94,9 +94,9 @@ def _strike_at(scene: Scene, struck: _Struck, at: float, seed: int, fault: Fault
     struck.ended.append((monotonic(), fault.name))
 
 
-def _rest(world: World, since: float) -> float:
+def rest(servers: Servers, since: float) -> float:
     """Wait until nothing is open or leased; the seconds since a moment."""
     deadline = monotonic() + QUIET_S
-    while left_to_do(world) != 0 and monotonic() < deadline:
+    while left_to_do(servers) != 0 and monotonic() < deadline:
         sleep(0.1)
     return monotonic() - since

@@ -49,7 +49,7 @@ _ENDED = """WITH ended AS (
     DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s) WHERE token = %(token)s RETURNING token
 ), held AS (
 """
-_STORE = "-- Finish remember jobs: write the memories, with the vectors that are at hand, and open embed jobs for the rest.\n"
+_STORE = " for the rest.\n"
 _ATTACH = "-- later; what was forgotten meanwhile needs none.\n"
 
 MUTANTS = (

@@ -27,7 +27,9 @@ from memlane.storage.migrator import migrate
 from memlane.storage.models import table_name
 from memlane.storage.roles import GATEWAY, WORKER
 from memlane.tasks.embedders import model_of
-from tests.faults.provider import DIMS, MoodyProvider
+from tests.faults.count import Servers
+from tests.faults.load import TENANT
+from tests.faults.provider import DIMS, MoodyProvider, vector_of
 from tests.faults.watched import Watch, Watched
 from tests.integration.test_embedders import serving
 from tests.processes import environment
@@ -35,8 +37,6 @@ from tests.proxy import Proxy
 from tests.support import ROLE_PASSWORD, as_role
 
 ROOT = Path(__file__).parents[2]
-
-TENANT = "acme"
 
 NODES = ("node-1", "node-2")
 """The first is the control node."""
@@ -90,9 +90,11 @@ class World:
         assert self.redis is not None
         return self.redis.uri(database)
 
-    def node_uri(self, node: str) -> str:
-        """Where a node is, without a proxy, for the superuser."""
-        return make_conninfo(self.nodes[node].uri(), connect_timeout=2)
+    @property
+    def servers(self) -> Servers:
+        """Where the rows are, without a proxy."""
+        nodes = {name: make_conninfo(node.uri(), connect_timeout=2) for name, node in self.nodes.items()}
+        return Servers(nodes, self.redis_uri(0) if self.redis else None, self.table, vector_of)
 
     def start(self, stack: ExitStack) -> None:
         """Start everything, servers first."""
