@@ -27,6 +27,8 @@ _PAUSE_S = 0.04
 _STOP_S = 90.0
 """How long a call may go on after the load was asked to stop."""
 
+_TAGS = ("red", "green", "blue")
+
 _DRINKS = ("green tea", "black coffee", "cold water", "apple juice", "hot chocolate")
 
 
@@ -50,30 +52,31 @@ class App:
 
     def step(self) -> None:
         """Do one thing."""
-        do: Callable[[], None] = self._rng.choices(
-            (
-                self._one,
-                self._batch,
-                self._repeat,
-                self._update,
-                self._forget,
-                self._forget_agent,
-                self._recall,
-                self._wait,
-            ),
-            (30, 18, 12, 12, 10, 2, 10, 6),
-        )[0]
-        do()
+        ways: dict[Callable[[], None], int] = {
+            self._one: 30,
+            self._batch: 18,
+            self._repeat: 12,
+            self._update: 12,
+            self._forget: 10,
+            self._forget_agent: 2,
+            self._forget_matching: 2,
+            self._recall: 10,
+            self._wait: 6,
+        }
+        self._rng.choices(list(ways), list(ways.values()))[0]()
 
     def _item(self, agent: str, key: str | None = None, content: str | None = None) -> MemoryItem:
         self._count += 1
         content = content or f"{agent} likes {self._rng.choice(_DRINKS)}, note {self._count}"
         identity = {"key": key} if key else {"id": uuid7()}
         thread = self._rng.choice((None, "morning", "evening"))
-        return MemoryItem.model_validate({"agent": agent, "content": content, "thread": thread, **identity})
+        tags = () if key else (self._rng.choice(_TAGS),)
+        fields = {"agent": agent, "content": content, "thread": thread, "tags": tags}
+        return MemoryItem.model_validate({**fields, **identity})
 
     def _noted(self, item: MemoryItem) -> Note:
-        return self._notes.about(item.agent, item.identity(self._tenant), item.content, item.key)
+        tag = item.tags[0] if item.tags else None
+        return self._notes.about(item.agent, item.identity(self._tenant), item.content, item.key, tag)
 
     def _hand_over(self, items: list[MemoryItem]) -> None:
         notes = [self._noted(item) for item in items]
@@ -88,7 +91,7 @@ class App:
                 self._notes.refused.append(f"{note.name} was answered as {receipt.id}")
             note.answered()
             forgotten = State.FORGOTTEN in (receipt.state, receipt.first)
-            if note.fate is Fate.GONE and not forgotten:
+            if note.fate is Fate.GONE and not note.soon and not forgotten:
                 self._notes.seen_again.append(f"{note.name} was accepted again as {receipt.state}")
         for rejection in batch.rejections:
             if not rejection.retryable:
@@ -163,9 +166,25 @@ class App:
         for note in before:
             note.forgotten(sure=True)
 
+    def _forget_matching(self) -> None:
+        """Everything of an agent with a tag, in the background."""
+        agent, tag = self._rng.choice(self._agents), self._rng.choice(_TAGS)
+        matching = [note for note in self._notes.of(agent) if note.fate is not Fate.UNKNOWN and note.tag == tag]
+        if not matching:
+            return
+        for note in matching:
+            note.soon = note.soon or note.fate is not Fate.GONE
+            note.forgotten(sure=False)
+        try:
+            self._client.forget_matching(agent, tags=[tag])
+        except Unavailable:
+            return
+        for note in matching:
+            note.forgotten(sure=True)
+
     def _recall(self) -> None:
         agent = self._rng.choice(self._agents)
-        gone = {note.id for note in self._notes.of(agent) if note.fate is Fate.GONE}
+        gone = {note.id for note in self._notes.of(agent) if note.fate is Fate.GONE and not note.soon}
         try:
             hits = self._client.recall(agent, f"what does {agent} like to drink", limit=20).hits
         except Unavailable:

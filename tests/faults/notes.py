@@ -31,6 +31,8 @@ class Note:
         maybe: contents of updates that were not answered.
         fate: what has to be found of it.
         deadly: it kills who works on it, so it has to be parked.
+        tag: a word to filter by.
+        soon: it was forgotten by filter, in the background, so that it may be seen until all is at rest.
     """
 
     agent: str
@@ -40,6 +42,8 @@ class Note:
     maybe: set[str] = field(default_factory=set)
     fate: Fate = Fate.UNKNOWN
     deadly: bool = False
+    tag: str | None = None
+    soon: bool = False
 
     @property
     def name(self) -> Name:
@@ -79,10 +83,10 @@ class Notes:
         """The note of a memory, if it was handed over."""
         return self._notes.get(name)
 
-    def about(self, agent: str, id_: UUID, content: str, key: str | None = None) -> Note:
+    def about(self, agent: str, id_: UUID, content: str, key: str | None = None, tag: str | None = None) -> Note:
         """The note of a memory that is about to be handed over, perhaps again."""
         with self._lock:
-            return self._notes.setdefault((agent, id_), Note(agent, id_, content, key))
+            return self._notes.setdefault((agent, id_), Note(agent, id_, content, key, tag=tag))
 
     def of(self, agent: str) -> list[Note]:
         """What was handed over for an agent."""

@@ -62,7 +62,7 @@ def play(world: World, seed: int, faults: Sequence[Fault] | None = None) -> tupl
     with load(world.url, world.key, name, seed) as notes:
         struck = _strike(Scene(world, notes, name, rng), chosen)
     recovery_s = rest(world.servers, max((at for at, _ in struck.ended), default=monotonic()))
-    counted = count(world.servers, notes, name)
+    counted = count(world.servers, notes, f"{name}-")
     counted.unbalanced.extend(struck.errors)
     world.wait()
     return Round(seed, [fault for _, fault in sorted(struck.ended)], len(notes), counted, recovery_s), notes

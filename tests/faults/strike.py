@@ -41,8 +41,8 @@ class Scene:
     rng: Random
 
     def moment(self) -> None:
-        """For how long something is wrong: about as long as the processes wait for it before they give up."""
-        sleep(self.rng.uniform(0.5, 3.5))
+        """For how long something is wrong: shorter than the processes wait for it, or, one time in five, longer."""
+        sleep(self.rng.uniform(4, 7) if self.rng.random() < 0.2 else self.rng.uniform(0.5, 3.5))
 
 
 @dataclass(frozen=True)
