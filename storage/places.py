@@ -20,17 +20,23 @@ class Place:
     last: int | UUID
 
     @classmethod
-    def before(cls, shard: int, first: int | UUID) -> Self:
-        """Before all rows of a shard, whose numbers or ids are none of them smaller than the first."""
-        return cls(shard, _EPOCH, first)
+    def first(cls, kind: type[int] | type[UUID], shard: int = 0) -> Self:
+        """Before all rows of a shard, which have numbers or ids."""
+        return cls(shard, _EPOCH, UUID(int=0) if kind is UUID else 0)
+
+    def onward(self, shard: int) -> Self:
+        """Where to go on in a shard that is this one, or one after it."""
+        return self if shard == self.shard else self.first(type(self.last), shard)
 
     @classmethod
-    def of(cls, cursor: str, kind: type[int] | type[UUID]) -> Self:
-        """What a cursor stands for.
+    def of(cls, cursor: str | None, kind: type[int] | type[UUID]) -> Self:
+        """What a cursor stands for; without one, before all rows.
 
         Raises:
             InvalidInput: it is none of ours.
         """
+        if cursor is None:
+            return cls.first(kind)
         try:
             shard, micros, last = cursor.split(".")
             return cls(_number(shard), _EPOCH + _number(micros) * _MICROSECOND, _last(last, kind))

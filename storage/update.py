@@ -55,7 +55,7 @@ def update(
     """
     tables = vector_tables(shard)
     params = {"tenant": tenant, "agent": agent, "id": id_, "text_search": text_search}
-    done = None
+    rewritten = None
     with transaction(shard, _SQL, params) as step:
         opened = "content" in given and bool(step("open_job", content=given["content"]))
         step("lock_agent")
@@ -74,8 +74,7 @@ def update(
             if rewritten:
                 _without_vector(step, tables, before["number"])
             step("count", event=Event.UPDATED.value, count=1)
-        done = Updated(rewritten)
-    return done
+    return None if rewritten is None else Updated(rewritten)
 
 
 def _as_contract(row: Row) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from memlane.contract import limits
 from memlane.contract.requests import MemoryName
+from memlane.contract.text import Name
 
 JobName = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,6}\.[0-9]{1,18}$")]
 """A job in a shard: the shard's number, a point, the job's number."""
@@ -143,6 +144,24 @@ class Changed:
 
 class _Named(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ParkedRequest(_Named):
+    """Which of your parked memories are listed; all unless something is said.
+
+    Attributes:
+        agent: whose memories.
+        id: one memory's.
+        kind: what the jobs are for: `remember` or `embed`.
+        limit: how many at most.
+        cursor: `next` of the page before.
+    """
+
+    agent: Name | None = None
+    id: UUID | None = None
+    kind: Literal["remember", "embed"] | None = None
+    limit: Annotated[int, Field(strict=True, ge=1, le=limits.PAGE_ITEMS)] = 50
+    cursor: str | None = None
 
 
 class MemoryNames(_Named):
