@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+from psycopg import Rollback
 from psycopg.types.json import Jsonb
 
 from memlane.contract import Event, Version, limits
@@ -54,12 +55,13 @@ def update(
     """
     tables = vector_tables(shard)
     params = {"tenant": tenant, "agent": agent, "id": id_, "text_search": text_search}
+    rewritten = None
     with transaction(shard, _SQL, params) as step:
         opened = "content" in given and bool(step("open_job", content=given["content"]))
         step("lock_agent")
         found = step("find")
         if not found:
-            return None
+            raise Rollback  # the embed job that was opened, too
         before = _as_contract(found[0])
         after = {**before, **_as_stored(given)}
         rewritten = after["content"] != before["content"]
@@ -72,7 +74,7 @@ def update(
             if rewritten:
                 _without_vector(step, tables, before["number"])
             step("count", event=Event.UPDATED.value, count=1)
-        return Updated(rewritten)
+    return None if rewritten is None else Updated(rewritten)
 
 
 def _as_contract(row: Row) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -89,7 +90,14 @@ def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
     if not (RABBITMQ / "rabbitmq-server").exists():
         message = "RabbitMQ is not installed (Debian's package rabbitmq-server)"
         pytest.fail(message) if CI else pytest.skip(message)
-    folder = server_folder / "rabbitmq"
+    with rabbitmq_server(server_folder) as make:
+        yield make
+
+
+@contextmanager
+def rabbitmq_server(parent: Path) -> Iterator[Callable[[str], str]]:
+    """A RabbitMQ server in a folder; makes a virtual host and returns its URL."""
+    folder = parent / "rabbitmq"
     folder.mkdir()
     port = free_port()
     environment = {
@@ -215,12 +223,16 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
     made: list[WorkerProcess] = []
 
     def start(
-        worker_class: str, queues: str, processes: int = 2, settings: Settings = cluster_settings
+        worker_class: str,
+        queues: str,
+        processes: int = 2,
+        settings: Settings = cluster_settings,
+        app: str = "memlane.workers.main",
     ) -> WorkerProcess:
         name = f"{worker_class}-{len(made)}"
         ready = process_folder / f"{name}.ready"
         arguments = [
-            *("-m", "celery", "-A", "memlane.workers.main", "--quiet", "worker", "--queues", queues),
+            *("-m", "celery", "-A", app, "--quiet", "worker", "--queues", queues),
             *("--concurrency", str(processes), "--hostname", f"{name}@%h"),
             *("--without-gossip", "--without-mingle"),
         ]

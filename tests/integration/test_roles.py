@@ -230,7 +230,7 @@ REFUSED = {
         "UPDATE {shard}.jobs SET died_in = NULL",
         "SELECT payload FROM {shard}.strays",
         "INSERT INTO {shard}.strays (id, task, reason, payload) VALUES (gen_random_uuid(), 'x', 'x', 'x')",
-        "DELETE FROM {shard}.strays",
+        "UPDATE {shard}.strays SET payload = 'x'",
         "INSERT INTO control.ticks (name, slot, holder) VALUES ('x', now(), 'x')",
         "UPDATE control.models SET is_current = true",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'memlane_worker'",
