@@ -155,6 +155,8 @@ async def list_shards(request: Request) -> Response:
 async def optimize_shard(request: Request, number: Annotated[int, Path(description="the shard's")]) -> dict[str, Any]:
     """Bring a shard's statistics up to date, and give its large agents their indexes."""
     gateway = gateway_of(request)
+    if number not in range(gateway.lane.cluster.shard_count):
+        raise NotFound(f"there is no shard {number}")
     job = await gateway.threads.on_shard(number, lambda: optimize.request_shard(gateway.lane, number))
     return {"job": str(job)}
 

@@ -220,6 +220,18 @@ def test_filters_of_lists_and_recall(three: Front) -> None:
         assert {hit.memory.content for hit in hits} == expected, filters
 
 
+def test_what_is_just_important_enough_counts(client: Front) -> None:
+    """0.7 is less in single precision than it is in double."""
+    values = [n / 10 for n in range(11)] + [0.123456789, 0.7109375, 1e-46, 5e-324]
+    client.remember_many([{"agent": "ada", "content": f"tea {v}", "importance": v} for v in values]).wait("searchable")
+    kept = {memory.content: memory.importance for memory in client.memories("ada")}
+    assert [kept[f"tea {value}"] for value in values] == [*values[:11], 0.12345679, 0.7109375, 0.0, 0.0]
+    for value in values:
+        found = {memory.content for memory in client.memories("ada", min_importance=value)}
+        assert f"tea {value}" in found
+        assert all(kept[content] >= kept[f"tea {value}"] for content in found)
+
+
 def test_recall_of_an_unknown_agent_is_empty(client: Front) -> None:
     recalled = client.recall("nobody", "anything?")
     assert recalled.hits == ()

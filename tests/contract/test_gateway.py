@@ -363,6 +363,14 @@ def test_status_tells_of_everything(gateway: str, admin_key: str, http: httpx.Cl
     assert len(found["shards"]) == 4
 
 
+def test_a_shard_that_there_is_none_of(gateway: str, admin_key: str) -> None:
+    for number in (4, -1, 10**30):
+        answer = httpx.post(
+            f"{gateway}/v1/admin/shards/{number}/optimize", headers={"Authorization": f"Bearer {admin_key}"}
+        )
+        problem(answer, 404, "not_found")
+
+
 def test_tenants_and_keys(gateway: str, admin_key: str) -> None:
     with httpx.Client(base_url=gateway, headers={"Authorization": f"Bearer {admin_key}"}) as admin:
         assert admin.post("/v1/admin/tenants", json={"tenant": "new"}).json() == {"tenant": "new", "created": True}
