@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -83,9 +84,18 @@ def process_folder(server_folder: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class RabbitMQ:
+    """A RabbitMQ server, and rabbitmqctl for it: whether a command went well."""
+
+    process: LocalProcess
+    port: int
+    control: Callable[..., bool]
+
+
 @pytest.fixture(scope="session")
-def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
-    """A RabbitMQ server; makes a virtual host and returns its URL."""
+def rabbitmq_server(server_folder: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ server."""
     if not (RABBITMQ / "rabbitmq-server").exists():
         message = "RabbitMQ is not installed (Debian's package rabbitmq-server)"
         pytest.fail(message) if CI else pytest.skip(message)
@@ -120,17 +130,24 @@ def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
         {},
     ).start()
 
-    def make(vhost: str) -> str:
-        assert control("add_vhost", vhost)
-        assert control("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
-        return f"amqp://guest:guest@127.0.0.1:{port}/{vhost}"
-
-    yield make
+    yield RabbitMQ(server, port, control)
     server.kill(signal.SIGTERM)
     server.wait()
     epmd = shutil.which("epmd")
     if epmd:
         subprocess.run([epmd, "-kill"], env={**os.environ, **environment}, capture_output=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(rabbitmq_server: RabbitMQ) -> Callable[[str], str]:
+    """Makes a virtual host and returns its URL."""
+
+    def make(vhost: str) -> str:
+        assert rabbitmq_server.control("add_vhost", vhost)
+        assert rabbitmq_server.control("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
+        return f"amqp://guest:guest@127.0.0.1:{rabbitmq_server.port}/{vhost}"
+
+    return make
 
 
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
@@ -259,14 +276,27 @@ def system(celery_setup: CeleryTestSetup) -> CeleryTestSetup:
 
 
 @pytest.fixture
-def beat(cluster_settings: Settings, process_folder: Path) -> Iterator[LocalProcess]:
+def start_beat(cluster_settings: Settings, process_folder: Path) -> Iterator[Callable[[], LocalProcess]]:
+    """Starts beats; they are ended with the test."""
+    made: list[LocalProcess] = []
+
+    def start() -> LocalProcess:
+        name = f"beat-{len(made)}"
+        ready = process_folder / f"{name}.ready"
+        env = {**environment(as_role(cluster_settings, WORKER)), "MEMLANE_READY_FILE": str(ready)}
+        argv = [sys.executable, "-m", "celery", "-A", "memlane.workers.main", "--quiet", "beat"]
+        made.append(LocalProcess(Command(name, argv, env), process_folder / f"{name}.log", ready.exists, {}))
+        return made[-1].start()
+
+    yield start
+    for beat in made:
+        beat.teardown()
+
+
+@pytest.fixture
+def beat(start_beat: Callable[[], LocalProcess]) -> LocalProcess:
     """One beat."""
-    ready = process_folder / "beat.ready"
-    env = {**environment(as_role(cluster_settings, WORKER)), "MEMLANE_READY_FILE": str(ready)}
-    argv = [sys.executable, "-m", "celery", "-A", "memlane.workers.main", "--quiet", "beat"]
-    made = LocalProcess(Command("beat", argv, env), process_folder / "beat.log", ready.exists, {}).start()
-    yield made
-    made.teardown()
+    return start_beat()
 
 
 @pytest.fixture
