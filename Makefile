@@ -5,7 +5,7 @@ BIN := .venv/bin
 PEERS := $(basename $(wildcard bench/peers/*.in))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format reference docs bench bench-peers bench-node-down lock wheel clean
+.PHONY: help setup demo test chaos mutants lint format reference docs bench bench-peers bench-node-down lock wheel clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -26,6 +26,13 @@ demo: .venv/ready  ## Start the whole stack, take in a conversation, recall from
 
 test: .venv/ready  ## Run all tests: real Postgres, real Redis, real workers
 	$(BIN)/pytest
+
+chaos: .venv/ready  ## Play the storm and count: ROUNDS=10 SEED=1 BROKER=redis|rabbitmq
+	@$(BIN)/python -m tests.faults.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(BROKER),--broker $(BROKER)) $(CHAOS)
+
+mutants: .venv/ready  ## Switch each safeguard off in a copy, and see that a test notices
+	@$(BIN)/python -m tests.faults.mutants
 
 lint: .venv/ready  ## Check style and types
 	$(BIN)/ruff check .

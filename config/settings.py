@@ -165,7 +165,8 @@ class Settings(BaseSettings):
     gateway_queue: Count = 256
     """Calls that may wait for a node's threads, one for each shard that a batch touches; more are answered with 503."""
     question_s: Seconds = 5.0
-    """How long a recall waits for its question's vector before it goes by words alone."""
+    """How long a recall waits for its question's vector before it goes by words alone; one of several agents also for
+    each shard, before it names the agents there as missing."""
     max_body_bytes: Count = BODY_BYTES
     """Largest request body."""
     body_s: Seconds = 30.0

@@ -12,7 +12,7 @@ from memlane.config.settings import load_settings
 from memlane.errors import MemlaneError
 from memlane.gateway.app import create_app
 from memlane.gateway.protocol import BoundedProtocol
-from memlane.storage.nodes import check_nodes
+from memlane.storage.connections import check_nodes
 from memlane.tasks.embedders import check_embedder
 
 

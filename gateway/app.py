@@ -17,7 +17,7 @@ from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
-from memlane.gateway.routes import admin, agents, docs, memories, probes, recall, receipts
+from memlane.gateway.routes import admin, agents, docs, memories, parked, probes, recall, receipts, set_aside
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
@@ -67,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Durable, searchable long-term memory for AI agents.",
         lifespan=lifespan,
+        redirect_slashes=False,  # it would send callers to wherever their Host header says
         docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
     )
@@ -80,12 +81,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-_TENANTS = (memories.router, receipts.router, recall.router, agents.router)
+_TENANTS = (memories.router, receipts.router, recall.router, agents.router, parked.router)
+_ADMIN = (admin.router, set_aside.router)
 
 _ROUTERS = {
-    Serves.ALL: (*_TENANTS, admin.router),
+    Serves.ALL: (*_TENANTS, *_ADMIN),
     Serves.TENANTS: _TENANTS,
-    Serves.ADMIN: (admin.router,),
+    Serves.ADMIN: _ADMIN,
 }
 
 

@@ -1,14 +1,16 @@
 """The admin's client: tenants, keys, and the state of the whole, over HTTP with the admin key."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
+from uuid import UUID
 
 from memlane.client.calls import Call
 from memlane.client.synchronous import Client
 from memlane.contract import Ledger, wire
-from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.contract.parked import Changed, ParkedJobs, Strays
+from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
 
 T = TypeVar("T")
 
@@ -35,6 +37,10 @@ class Admin:
     def ledger(self) -> Ledger:
         """What became of everything that was handed over, by all tenants."""
         return self._get("/ledger", Ledger)
+
+    def nodes(self) -> Sequence[NodeStatus]:
+        """The servers of each node: their roles, and how far the standbys are behind."""
+        return self._get("/nodes", list[NodeStatus])
 
     def shards(self) -> Sequence[ShardStatus]:
         """Where each shard lives, and what it holds."""
@@ -94,6 +100,87 @@ class Admin:
     def embed_missing(self) -> int:
         """Ask for the vectors that memories of any tenant lack; how many jobs that made."""
         return int(json.loads(self._post("/embeddings", {}))["jobs"])
+
+    def parked_page(
+        self,
+        *,
+        tenant: str | None = None,
+        kind: str | None = None,
+        shard: int | None = None,
+        id: UUID | None = None,
+        job: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ParkedJobs:
+        """One page of the jobs that were set aside, without what they carry.
+
+        Args:
+            tenant: whose; all tenants' unless given.
+            kind: remember, embed, text_embed, forget or optimize.
+            shard: where.
+            id: of the memory that they are about.
+            job: one job's name.
+            limit: how many at most, up to 1,000.
+            cursor: `next` of the page before.
+        """
+        asked = {"tenant": tenant, "kind": kind, "shard": shard, "id": id, "job": job, "limit": limit, "cursor": cursor}
+        return self._page("/jobs/parked", asked, ParkedJobs)
+
+    def retry_parked(self, jobs: Sequence[str]) -> int:
+        """Try jobs that were set aside again, by their names, up to 1,000; how many were set aside."""
+        return wire.load(Changed, self._post("/jobs/parked/retry", {"jobs": list(jobs)})).changed
+
+    def drop_parked(self, jobs: Sequence[str]) -> int:
+        """Give jobs that were set aside up, by their names, up to 1,000; how many were. Those that forget something stay.
+
+        A memory that was not stored is forgotten for good; one that is stays, without a vector.
+        """
+        return wire.load(Changed, self._post("/jobs/parked/drop", {"jobs": list(jobs)})).changed
+
+    def strays_page(
+        self,
+        *,
+        tenant: str | None = None,
+        task: str | None = None,
+        shard: int | None = None,
+        id: UUID | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Strays:
+        """One page of producers' messages that could not be taken in, without what they say.
+
+        Args:
+            tenant: whose; all tenants' unless given.
+            task: the producer's task.
+            shard: where they are kept.
+            id: one stray's.
+            limit: how many at most, up to 1,000.
+            cursor: `next` of the page before.
+        """
+        asked = {"tenant": tenant, "task": task, "shard": shard, "id": id, "limit": limit, "cursor": cursor}
+        return self._page("/strays", asked, Strays)
+
+    def retry_strays(self, ids: Sequence[UUID]) -> int:
+        """Let strays be delivered again by the next sweep, up to 1,000; how many were there.
+
+        What is still wrong is kept again, under another id.
+        """
+        return wire.load(Changed, self._post("/strays/retry", {"strays": list(map(str, ids))})).changed
+
+    def drop_strays(self, ids: Sequence[UUID]) -> int:
+        """Give strays up, up to 1,000; how many were there. Those that wait for their shard stay."""
+        return wire.load(Changed, self._post("/strays/drop", {"strays": list(map(str, ids))})).changed
+
+    def _page(self, path: str, asked: Mapping[str, Any], kind: type[T]) -> T:
+        params = {name: value for name, value in asked.items() if value is not None}
+        return self._client.send(
+            Call(
+                "GET",
+                f"/v1/admin{path}",
+                lambda data: wire.load(kind, data),
+                params={k: str(v) for k, v in params.items()},
+            )
+        )
 
     def _get(self, path: str, kind: type[T]) -> T:
         return self._client.send(Call("GET", f"/v1/admin{path}", lambda data: wire.load(kind, data)))

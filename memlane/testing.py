@@ -33,6 +33,7 @@ from memlane.contract import (
     MemoryUpdate,
     Page,
     PageRequest,
+    ParkedPage,
     Parts,
     Recalled,
     RecallRequest,
@@ -43,6 +44,7 @@ from memlane.contract import (
     limits,
 )
 from memlane.contract.memory import spoken
+from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse_items
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, NotFound
@@ -123,7 +125,7 @@ class InMemoryClient(Front):
         return Receipt(id_, item.agent, State.DUPLICATE, first=State.SEARCHABLE)
 
     def _recall(self, request: RecallRequest) -> Recalled:
-        found = [memory for _, memory in self._of(request.agent, request.filters)]
+        found = [memory for name in request.names for _, memory in self._of(name, request.filters)]
         texts = [_words(spoken(memory.speaker, memory.content)) for memory in found]
         hits = []
         for memory, words in zip(found, texts, strict=True):
@@ -206,6 +208,15 @@ class InMemoryClient(Front):
 
     def _embed(self, request: EmbeddingsRequest) -> int:
         return len(set(request.texts))
+
+    def _parked(self, request: ParkedRequest) -> ParkedPage:  # nobody dies of anything here
+        return ParkedPage(())
+
+    def _retry_parked(self, named: MemoryNames) -> int:
+        return 0
+
+    def _drop_parked(self, named: MemoryNames) -> int:
+        return 0
 
     def _of(self, agent: str, filters: Filters) -> list[tuple[int, Memory]]:
         """An agent's memories that pass the filters, newest first, with their numbers."""

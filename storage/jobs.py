@@ -13,7 +13,8 @@ from uuid import UUID, uuid4, uuid5
 from memlane.errors import NodeDown, Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
-from memlane.storage.nodes import REFUSE_S, UNHURRIED
+from memlane.storage.connections import UNHURRIED
+from memlane.storage.refusals import REFUSE_S
 
 _SQL = queries.load("jobs")
 
@@ -157,7 +158,7 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
         "after": after,
     }
     try:
-        rows = shard.write(_SQL[query], params)
+        rows = shard.write(_SQL[query], params, timeline=TIMELINE)
     except Exception:
         # If it was a claim after all, nobody would work on it until it expired.
         (terms.unseen or release_quietly)(shard, token)
@@ -228,6 +229,7 @@ NOBODY = "*"
 
 NO_DELAY = Delay(0.0, "")
 LATER = _SQL["later"].text
+TIMELINE = _SQL["timeline"].text
 
 
 def settle(shard: Shard, token: UUID, done: Sequence[int], delay: Delay = NO_DELAY) -> bool:
@@ -243,7 +245,8 @@ def fail(shard: Shard, token: UUID, error: str) -> None:
 
 def expire(shard: Shard, claim_size: int, deaths_alone: int) -> tuple[int, int]:
     """Take jobs from leases that ran out; how many were freed, and how many of them are parked now."""
-    freed, parked = shard.write(_SQL["expire"], {"deaths": parking_deaths(claim_size, deaths_alone)})[0]
+    params = {"deaths": parking_deaths(claim_size, deaths_alone)}
+    freed, parked = shard.write(_SQL["expire"], params, timeline=TIMELINE)[0]
     return int(freed), int(parked)
 
 

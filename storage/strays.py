@@ -1,7 +1,7 @@
 """Strays: producers' messages that could not be taken in, kept with the reason instead of lost.
 
-They live in any shard that answers. One that does not validate waits for an operator; one whose shard
-was down is sent on by the sweep.
+They live in any shard that answers. One that does not validate waits for an operator, who gives it up
+or lets it be delivered again; one whose shard was down is sent on by the sweep.
 """
 
 import json
@@ -9,14 +9,19 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
+from memlane.contract.parked import Stray as StrayShown
 from memlane.contract.status import StrayStatus
 from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Cluster, Shard
+from memlane.storage.places import Place
 
 _SQL = queries.load("strays")
+
+_MESSAGES = UUID("2b6f0d34-9f0c-5e6a-9d53-6d656d6c616e")
+"""The name space of ids of strays that were made of a message, or of a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,13 @@ class Stray:
 
 
 def keep(
-    cluster: Cluster, task: str, tenant: str | None, reason: str, payload: Mapping[str, Any], target: int | None = None
+    cluster: Cluster,
+    task: str,
+    tenant: str | None,
+    reason: str,
+    payload: Mapping[str, Any],
+    target: int | None = None,
+    message_id: str = "",
 ) -> None:
     """Keep a message in the first shard that answers; those on the node that was down are asked last.
 
@@ -41,16 +52,18 @@ def keep(
         reason: what is wrong with it, without content.
         payload: the message.
         target: the shard that was down, so that it is sent on; None for what is invalid.
+        message_id: the same for every delivery of it, so that it is kept once.
 
     Raises:
         Unavailable: no shard answers; the message has to stay in the queue.
     """
+    text = _text(payload)
     params = {
-        "id": uuid4(),
+        "id": uuid5(_MESSAGES, f"{message_id}:{text}") if message_id else uuid4(),
         "task": task,
         "tenant": tenant,
         "reason": _storable(reason),
-        "payload": _text(payload),
+        "payload": text,
         "target": target,
     }
     down = cluster.node_of(target) if target is not None else None
@@ -95,3 +108,39 @@ def drop(shard: Shard, id_: UUID) -> None:
 def summary(shard: Shard) -> list[StrayStatus]:
     """What is kept here."""
     return [StrayStatus(*row) for row in shard.run(_SQL["summary"])]
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which messages are meant; None where nothing is asked."""
+
+    tenant: str | None = None
+    task: str | None = None
+    id: UUID | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """As parameters."""
+        return {"tenant": self.tenant, "task": self.task, "id": self.id}
+
+
+def listed(shard: Shard, which: Which, after: Place, limit: int) -> list[tuple[Place, StrayShown]]:
+    """Messages kept here after a place, each with its own; without what they say."""
+    rows = shard.run(_SQL["listed"], {**which.params, **after.params, "limit": limit})
+    return [
+        (
+            Place(shard.number, since, id_),
+            StrayShown(id_, shard.number, task, reason, since, size, tenant, target),
+        )
+        for id_, task, tenant, reason, since, size, target in rows
+    ]
+
+
+def retry(shard: Shard, ids: Sequence[UUID]) -> int:
+    """Let the sweep deliver messages kept here again; how many of them had been refused."""
+    return len(shard.write(_SQL["retry"], {"ids": list(ids), "target": shard.number}))
+
+
+def give_up(shard: Shard, ids: Sequence[UUID]) -> int:
+    """Give messages kept here up; how many of them had been refused."""
+    return len(shard.write(_SQL["give_up"], {"ids": list(ids)}))

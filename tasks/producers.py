@@ -47,16 +47,16 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
         tenant = check_tenant(message.get("tenant"))
         _DOORS[task](lane, tenant, asked, message_id)
     except InvalidInput as error:
-        _keep_invalid(lane, task, tenant, str(error), message)
+        _keep_invalid(lane, task, tenant, str(error), message, message_id)
     except Unavailable as error:
         target = lane.cluster.shard_of(tenant or "", str(message.get("agent", "")))
-        strays.keep(lane.cluster, task, tenant, str(error), message, target)
+        strays.keep(lane.cluster, task, tenant, str(error), message, target, message_id)
     except Misconfigured:
         raise
     except Exception as error:  # Celery would acknowledge the message, and it would be gone
         reason = f"{type(error).__name__} in {task}"
         log.exception("stray", task=task, tenant=tenant, reason=reason)
-        strays.keep(lane.cluster, task, tenant, reason, message)
+        strays.keep(lane.cluster, task, tenant, reason, message, message_id=message_id)
 
 
 def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
@@ -68,27 +68,30 @@ def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
         try:
             item = parse(MemoryItem, value)
         except InvalidInput as error:
-            _keep_invalid(lane, "memory.remember", tenant, str(error), {"tenant": tenant, "items": [value]})
+            bad = {"tenant": tenant, "items": [value]}
+            _keep_invalid(lane, "memory.remember", tenant, str(error), bad, f"{message_id}:{index}")
         else:
             named = item.id or item.key
             good.append(item if named else item.model_copy(update={"id": uuid5(_MESSAGES, f"{message_id}:{index}")}))
     later: dict[int, tuple[MemlaneError, list[MemoryItem]]] = {}
     for item, result in zip(good, accept.accept(lane, tenant, good), strict=True):
         if isinstance(result, Conflict):
-            _keep_items(lane, tenant, [item], result, None)
+            _keep_items(lane, tenant, [item], result, None, message_id)
         elif isinstance(result, MemlaneError):
             later.setdefault(lane.cluster.shard_of(tenant, item.agent), (result, []))[1].append(item)
     for target, (why, items) in later.items():
-        _keep_items(lane, tenant, items, why, target)
+        _keep_items(lane, tenant, items, why, target, message_id)
 
 
-def _keep_items(lane: Lane, tenant: str, items: Sequence[MemoryItem], error: MemlaneError, target: int | None) -> None:
+def _keep_items(
+    lane: Lane, tenant: str, items: Sequence[MemoryItem], error: MemlaneError, target: int | None, message_id: str
+) -> None:
     """Keep items that were not taken in: for an operator after a conflict, to be sent on when their shard was down."""
     message = {"tenant": tenant, "items": [item.model_dump(mode="json", exclude_defaults=True) for item in items]}
-    strays.keep(lane.cluster, "memory.remember", tenant, str(error), message, target)
+    strays.keep(lane.cluster, "memory.remember", tenant, str(error), message, target, message_id)
 
 
-def _batch_embed(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
+def _batch_embed(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
     wanted = parse(EmbeddingsRequest, asked)
     for number, texts in batch_embed.place(lane, tenant, wanted).items():
         try:
@@ -96,7 +99,7 @@ def _batch_embed(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
         except Unavailable as error:
             message = {"tenant": tenant, **wanted.model_dump(mode="json", exclude_defaults=True)}
             message |= {"texts": list(texts)} if texts else {}
-            strays.keep(lane.cluster, "memory.batch_embed", tenant, str(error), message, number)
+            strays.keep(lane.cluster, "memory.batch_embed", tenant, str(error), message, number, message_id)
 
 
 def _optimize(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
@@ -123,9 +126,9 @@ TASKS = tuple(_DOORS)
 """The tasks that producers may send."""
 
 
-def _keep_invalid(lane: Lane, task: str, tenant: str | None, reason: str, message: Message) -> None:
+def _keep_invalid(lane: Lane, task: str, tenant: str | None, reason: str, message: Message, message_id: str) -> None:
     log.warning("stray", task=task, tenant=tenant)  # the reason may name a field that the caller made up
-    strays.keep(lane.cluster, task, tenant, reason, message)
+    strays.keep(lane.cluster, task, tenant, reason, message, message_id=message_id)
     if tenant is None:
         return
     try:

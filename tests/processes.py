@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,14 +93,27 @@ class RabbitMQ:
     port: int
     control: Callable[..., bool]
 
+    def vhost(self, name: str) -> str:
+        """Make a virtual host; its URL."""
+        assert self.control("add_vhost", name)
+        assert self.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(server_folder: Path) -> Iterator[RabbitMQ]:
+def rabbitmq(server_folder: Path) -> Iterator[RabbitMQ]:
     """A RabbitMQ server."""
     if not (RABBITMQ / "rabbitmq-server").exists():
         message = "RabbitMQ is not installed (Debian's package rabbitmq-server)"
         pytest.fail(message) if CI else pytest.skip(message)
-    folder = server_folder / "rabbitmq"
+    with rabbitmq_server(server_folder) as server:
+        yield server
+
+
+@contextmanager
+def rabbitmq_server(parent: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ server in a folder."""
+    folder = parent / "rabbitmq"
     folder.mkdir()
     port = free_port()
     environment = {
@@ -138,23 +152,11 @@ def rabbitmq_server(server_folder: Path) -> Iterator[RabbitMQ]:
         subprocess.run([epmd, "-kill"], env={**os.environ, **environment}, capture_output=True, check=False)
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(rabbitmq_server: RabbitMQ) -> Callable[[str], str]:
-    """Makes a virtual host and returns its URL."""
-
-    def make(vhost: str) -> str:
-        assert rabbitmq_server.control("add_vhost", vhost)
-        assert rabbitmq_server.control("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
-        return f"amqp://guest:guest@127.0.0.1:{rabbitmq_server.port}/{vhost}"
-
-    return make
-
-
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def broker(request: pytest.FixtureRequest, process_folder: Path) -> Iterator[LocalProcess | str]:
     """A broker of each kind: a Redis of this test's own, or a virtual host."""
     if request.param == "rabbitmq":
-        yield request.getfixturevalue("rabbitmq")(secrets.token_hex(4))
+        yield request.getfixturevalue("rabbitmq").vhost(secrets.token_hex(4))
         return
     server = Redis(process_folder / "redis", free_port(), "test")
     server.prepare()
@@ -232,12 +234,16 @@ def start_worker(cluster_settings: Settings, process_folder: Path) -> Iterator[C
     made: list[WorkerProcess] = []
 
     def start(
-        worker_class: str, queues: str, processes: int = 2, settings: Settings = cluster_settings
+        worker_class: str,
+        queues: str,
+        processes: int = 2,
+        settings: Settings = cluster_settings,
+        app: str = "memlane.workers.main",
     ) -> WorkerProcess:
         name = f"{worker_class}-{len(made)}"
         ready = process_folder / f"{name}.ready"
         arguments = [
-            *("-m", "celery", "-A", "memlane.workers.main", "--quiet", "worker", "--queues", queues),
+            *("-m", "celery", "-A", app, "--quiet", "worker", "--queues", queues),
             *("--concurrency", str(processes), "--hostname", f"{name}@%h"),
             *("--without-gossip", "--without-mingle"),
         ]

@@ -12,7 +12,7 @@ from memlane.config.logging import configure_logging
 from memlane.config.sentry import configure_sentry, configure_sentry_after_fork, flush_sentry
 from memlane.config.settings import Settings, WorkerClassName
 from memlane.errors import MemlaneError
-from memlane.storage.nodes import check_nodes
+from memlane.storage.connections import check_nodes
 from memlane.tasks.embedders import check_embedder
 from memlane.tasks.lane import Lane
 from memlane.workers.drains import Process

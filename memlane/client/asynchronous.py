@@ -13,8 +13,8 @@ import httpx
 from memlane.client import calls
 from memlane.client.address import resolve
 from memlane.client.calls import Call
-from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields
-from memlane.client.front import Item, moved, only_one, with_ids
+from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
+from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.retrying import Retries, pause_s
 from memlane.client.synchronous import headers, merged, retryable, unreachable
@@ -26,6 +26,8 @@ from memlane.contract import (
     MemoryUpdate,
     Page,
     PageRequest,
+    Parked,
+    ParkedPage,
     Recalled,
     RecallRequest,
     Receipt,
@@ -33,6 +35,7 @@ from memlane.contract import (
     Version,
     limits,
 )
+from memlane.contract.parked import ParkedRequest
 from memlane.contract.parsing import parse
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import NotFound, Unavailable
@@ -97,9 +100,11 @@ class AsyncClient:
         live = [None if receipt is None else self._live(receipt) for receipt in result.receipts]
         return AsyncBatch(live, result.rejections)
 
-    async def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Unpack[FilterFields]) -> Recalled:
+    async def recall(
+        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[FilterFields]
+    ) -> Recalled:
         """As `Client.recall`."""
-        request = parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters})
+        request = parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters})
         return await self.send(calls.recall(request))
 
     async def get(self, agent: str, id: UUID) -> Memory:
@@ -177,6 +182,38 @@ class AsyncClient:
     async def embed(self, texts: Sequence[str] = (), *, agent: str | None = None) -> int:
         """As `Client.embed`."""
         return await self.send(calls.embed(parse(EmbeddingsRequest, {"texts": tuple(texts), "agent": agent})))
+
+    async def parked_page(
+        self,
+        *,
+        agent: str | None = None,
+        id: UUID | None = None,
+        kind: ParkedKind | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ParkedPage:
+        """As `Client.parked_page`."""
+        asked = {"agent": agent, "id": id, "kind": kind, "limit": limit, "cursor": cursor}
+        return await self.send(calls.parked(parse(ParkedRequest, asked)))
+
+    async def parked(self, *, agent: str | None = None, kind: ParkedKind | None = None) -> AsyncIterator[Parked]:
+        """As `Client.parked`."""
+        cursor = None
+        while True:
+            page = await self.parked_page(agent=agent, kind=kind, limit=limits.PAGE_ITEMS, cursor=cursor)
+            for one in page.parked:
+                yield one
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def retry_parked(self, memories: Iterable[Parked | Receipt]) -> int:
+        """As `Client.retry_parked`."""
+        return sum([(await self.send(calls.retry_parked(named))).changed for named in named_in_batches(memories)])
+
+    async def drop_parked(self, memories: Iterable[Parked | Receipt]) -> int:
+        """As `Client.drop_parked`."""
+        return sum([(await self.send(calls.drop_parked(named))).changed for named in named_in_batches(memories)])
 
     async def optimize(self, agent: str) -> None:
         """As `Client.optimize`."""

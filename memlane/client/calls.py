@@ -25,6 +25,7 @@ from memlane.contract import (
     Version,
     wire,
 )
+from memlane.contract.parked import Changed, MemoryNames, ParkedPage, ParkedRequest
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, ServerError, Unavailable
 
@@ -126,6 +127,22 @@ def optimize(agent: str) -> Call[None]:
 def ledger() -> Call[Ledger]:
     """GET /v1/ledger."""
     return Call("GET", "/v1/ledger", _reads(Ledger))
+
+
+def parked(request: ParkedRequest) -> Call[ParkedPage]:
+    """GET /v1/jobs/parked."""
+    params = request.model_dump(mode="json", exclude_none=True)
+    return Call("GET", "/v1/jobs/parked", _reads(ParkedPage), params=params)
+
+
+def retry_parked(named: MemoryNames) -> Call[Changed]:
+    """POST /v1/jobs/parked/retry."""
+    return Call("POST", "/v1/jobs/parked/retry", _reads(Changed), _body(named))
+
+
+def drop_parked(named: MemoryNames) -> Call[Changed]:
+    """POST /v1/jobs/parked/drop."""
+    return Call("POST", "/v1/jobs/parked/drop", _reads(Changed), _body(named))
 
 
 def understand(call: Call[T], response: httpx.Response) -> T:

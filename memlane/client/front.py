@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from time import monotonic
-from typing import Any, Protocol, TypeVar, Unpack
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, Unpack
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields
+from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
     BatchResult,
@@ -19,6 +20,8 @@ from memlane.contract import (
     MemoryUpdate,
     Page,
     PageRequest,
+    Parked,
+    ParkedPage,
     Recalled,
     RecallRequest,
     Receipt,
@@ -27,6 +30,7 @@ from memlane.contract import (
     Version,
     limits,
 )
+from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, NotFound, Unavailable
@@ -34,6 +38,8 @@ from memlane.errors import Conflict, FieldError, InvalidInput, NotFound, Unavail
 Item = MemoryItem | Mapping[str, Any]
 """A memory to be handed over, checked already or as a mapping of its fields."""
 
+ParkedKind: TypeAlias = Literal["remember", "embed"]
+"""What a job of a memory is for that was set aside."""
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -77,17 +83,23 @@ class Front(ABC):
         live = [None if receipt is None else self._live(receipt) for receipt in result.receipts]
         return Batch(live, result.rejections)
 
-    def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Unpack[FilterFields]) -> Recalled:
+    def recall(
+        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[FilterFields]
+    ) -> Recalled:
         """The memories that answer a question best.
 
         Args:
-            agent: whose memory is asked.
+            agent: whose memory is asked: one agent, or up to 100, whose memories are ranked together.
             query: the question.
             limit: how many hits at most, up to 100.
             filters: the fields of `Filters`: kinds, tags, since, until, thread, metadata, min_importance, pinned,
                 include_superseded.
+
+        Raises:
+            InvalidInput: names the field.
+            Unavailable: no agent could be asked; where some could, `missing` names the others.
         """
-        return self._recall(parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters}))
+        return self._recall(parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters}))
 
     def get(self, agent: str, id: UUID) -> Memory:
         """One memory.
@@ -198,6 +210,49 @@ class Front(ABC):
         """Make vectors ahead: of texts that will be asked, or of memories that have none; how many jobs that made."""
         return self._embed(parse(EmbeddingsRequest, {"texts": tuple(texts), "agent": agent}))
 
+    def parked_page(
+        self,
+        *,
+        agent: str | None = None,
+        id: UUID | None = None,
+        kind: ParkedKind | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ParkedPage:
+        """One page of your memories that were set aside, since whoever worked on them died or failed each time.
+
+        Args:
+            agent: whose memories; all of yours unless given.
+            id: one memory's.
+            kind: `remember` for those that are not stored, `embed` for those that wait for their vector.
+            limit: how many at most, up to 1,000.
+            cursor: `next` of the page before.
+        """
+        asked = {"agent": agent, "id": id, "kind": kind, "limit": limit, "cursor": cursor}
+        return self._parked(parse(ParkedRequest, asked))
+
+    def parked(self, *, agent: str | None = None, kind: ParkedKind | None = None) -> Iterator[Parked]:
+        """All memories that were set aside, page by page, with what they say and why."""
+        cursor = None
+        while True:
+            page = self.parked_page(agent=agent, kind=kind, limit=limits.PAGE_ITEMS, cursor=cursor)
+            yield from page.parked
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def retry_parked(self, memories: Iterable[Parked | Receipt]) -> int:
+        """Try memories that were set aside again, as if nobody had died with them; how many were set aside."""
+        return sum(self._retry_parked(named) for named in named_in_batches(memories))
+
+    def drop_parked(self, memories: Iterable[Parked | Receipt]) -> int:
+        """Give up what was set aside; how many were. One that was not stored is forgotten for good.
+
+        One that is stored, and only waited for its vector, stays without: it is found by its words, and `embed` asks
+        for its vector again.
+        """
+        return sum(self._drop_parked(named) for named in named_in_batches(memories))
+
     def _live(self, receipt: Receipt) -> LiveReceipt:
         return LiveReceipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self)
 
@@ -251,6 +306,15 @@ class Front(ABC):
     @abstractmethod
     def _embed(self, request: EmbeddingsRequest) -> int: ...
 
+    @abstractmethod
+    def _parked(self, request: ParkedRequest) -> ParkedPage: ...
+
+    @abstractmethod
+    def _retry_parked(self, named: MemoryNames) -> int: ...
+
+    @abstractmethod
+    def _drop_parked(self, named: MemoryNames) -> int: ...
+
 
 def with_ids(items: Iterable[Item]) -> list[MemoryItem | Mapping[str, Any]]:
     """The items, each with a name of its own, so that sending it again is recognised.
@@ -266,6 +330,13 @@ def with_ids(items: Iterable[Item]) -> list[MemoryItem | Mapping[str, Any]]:
             continue
         named.append(checked if checked.id or checked.key else checked.model_copy(update={"id": uuid7()}))
     return named
+
+
+def named_in_batches(memories: Iterable[Parked | Receipt]) -> Iterator[MemoryNames]:
+    """The names of memories, as many at once as a request may have."""
+    rest = iter(memories)
+    while batch := tuple(MemoryName(agent=one.agent, id=one.id) for one in islice(rest, limits.BATCH_ITEMS)):
+        yield MemoryNames(memories=batch)
 
 
 def moved(before: Receipt, found: Receipt) -> Receipt:

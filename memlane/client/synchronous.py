@@ -22,11 +22,13 @@ from memlane.contract import (
     MemoryUpdate,
     Page,
     PageRequest,
+    ParkedPage,
     Recalled,
     RecallRequest,
     Receipt,
     Version,
 )
+from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Unavailable
 
@@ -140,6 +142,15 @@ class Client(Front):
 
     def _embed(self, request: EmbeddingsRequest) -> int:
         return self.send(calls.embed(request))
+
+    def _parked(self, request: ParkedRequest) -> ParkedPage:
+        return self.send(calls.parked(request))
+
+    def _retry_parked(self, named: MemoryNames) -> int:
+        return self.send(calls.retry_parked(named)).changed
+
+    def _drop_parked(self, named: MemoryNames) -> int:
+        return self.send(calls.drop_parked(named)).changed
 
 
 def headers(api_key: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from memlane.contract.ledger import Event, Ledger
 from memlane.contract.memory import Embedding, Memory, MemoryItem, MemoryUpdate, Page, Version, key_id, spoken
+from memlane.contract.parked import Parked, ParkedPage
 from memlane.contract.recall import Filters, Hit, PageRequest, Parts, Recalled, RecallRequest
 from memlane.contract.receipt import BatchResult, Receipt, Rejection
 from memlane.contract.states import State
@@ -18,6 +19,8 @@ __all__ = [
     "MemoryUpdate",
     "Page",
     "PageRequest",
+    "Parked",
+    "ParkedPage",
     "Parts",
     "RecallRequest",
     "Recalled",

@@ -29,8 +29,8 @@ WITH RECURSIVE looked_at (tenant, places) AS (
         FOR UPDATE SKIP LOCKED) AS share
     WHERE looked_at.tenant <> %(after)s
 ), lease AS (
-    INSERT INTO {shard}.leases (token, kind, holder, expires_at)
-    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s)
+    INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
+    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}
     FROM {shard}.fence(%(epoch)s) WHERE EXISTS (SELECT FROM picked)
     RETURNING token
 )
@@ -53,8 +53,8 @@ WITH level AS (
     LIMIT (SELECT greatest(1, %(limit)s::int >> least(deaths, 30)) FROM level)
     FOR UPDATE SKIP LOCKED
 ), lease AS (
-    INSERT INTO {shard}.leases (token, kind, holder, expires_at)
-    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s)
+    INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
+    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}
     FROM {shard}.fence(%(epoch)s) WHERE EXISTS (SELECT FROM picked)
     RETURNING token
 )
@@ -62,6 +62,10 @@ UPDATE {shard}.jobs SET lease = lease.token
 FROM lease
 WHERE jobs.number = ANY(ARRAY(SELECT number FROM picked))
 RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload::text, '';
+
+-- name: timeline
+-- A part of other queries: the history that the server writes; a standby that is promoted begins another.
+left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
 
 -- name: renew
 -- Hold a lease for longer; no row means that it is lost.
@@ -106,11 +110,11 @@ now() + make_interval(secs => greatest(%(delay_s)s::float8,
 UPDATE {shard}.leases SET expires_at = '-infinity', error = %(error)s WHERE token = %(token)s;
 
 -- name: expire
--- Take jobs from leases that ran out: a death for each, unless the node itself was down meanwhile.
+-- Take jobs from leases that ran out: a death for each, unless the node itself was down meanwhile, or is another now.
 WITH dead AS (
     DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s)
     WHERE expires_at < now()
-    RETURNING token, created_at > pg_postmaster_start_time() AS counts,
+    RETURNING token, created_at > pg_postmaster_start_time() AND coalesce(timeline = {timeline}, true) AS counts,
               coalesce(error, 'the process that worked on it died each time') AS error
 ), struck AS (
     SELECT jobs.number, dead.counts, dead.error, jobs.deaths + dead.counts::int AS deaths

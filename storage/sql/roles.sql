@@ -40,13 +40,15 @@ GRANT UPDATE (revoked_at, expires_at, last_used_at) ON control.api_keys TO memla
 GRANT SELECT (model, is_current), UPDATE (backfilled_at) ON control.models TO memlane_gateway;
 
 -- name: memlane_gateway_shard
--- The gateway accepts, reads, recalls, counts accesses, updates, forgets, and opens jobs; it claims and stores nothing.
+-- The gateway accepts, reads, recalls, counts accesses, updates, forgets, opens jobs, and does what is decided about those
+-- that are parked and about strays, which it may not read; it claims and stores nothing.
 GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_gateway;
 GRANT USAGE, SELECT ON SEQUENCE {schema}.numbers TO memlane_gateway;
 GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.memories,
     {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.promotions, {schema}.ledger
     TO memlane_gateway;
-GRANT SELECT (task, reason, received_at) ON {schema}.strays TO memlane_gateway;
+GRANT SELECT (id, task, tenant, reason, target, received_at, bytes), UPDATE (target), DELETE ON {schema}.strays
+    TO memlane_gateway;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.versions,
     {schema}.memory_stats, {schema}.embedding_cache, {schema}.ledger TO memlane_gateway;
 GRANT UPDATE (memories, words, conditional, forgotten_before) ON {schema}.agents TO memlane_gateway;

@@ -54,8 +54,8 @@ RETURNING length(words);
 UPDATE {shard}.agents SET words = words + %(words)s, conditional = conditional + %(conditional)s WHERE number = %(agent)s;
 
 -- name: wait_for_vector
--- Update a memory, last: it has no vector until its embed job is done.
-UPDATE {shard}.ids SET state = 'stored' WHERE agent = %(agent)s AND id = %(id)s AND state = 'searchable';
+-- Update a memory, last: it has no vector until its embed job is done, which is not parked any more.
+UPDATE {shard}.ids SET state = 'stored' WHERE agent = %(agent)s AND id = %(id)s AND state IN ('searchable', 'parked');
 
 -- name: history
 -- What a memory said before, newest first; a forgotten one says nothing.

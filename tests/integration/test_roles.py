@@ -23,10 +23,10 @@ from memlane.embedded.process import spawn
 from memlane.errors import Misconfigured
 from memlane.storage import jobs, models, strays, tenants, ticks
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import UNHURRIED
 from memlane.storage.jobs import Kind, Terms
 from memlane.storage.migrator import migrate
 from memlane.storage.models import Model
-from memlane.storage.nodes import UNHURRIED
 from memlane.storage.roles import GATEWAY, ROLES, WORKER
 from memlane.tasks import batch_embed, forget, optimize, producers
 from memlane.tasks.embedders import model_of
@@ -230,7 +230,7 @@ REFUSED = {
         "UPDATE {shard}.jobs SET died_in = NULL",
         "SELECT payload FROM {shard}.strays",
         "INSERT INTO {shard}.strays (id, task, reason, payload) VALUES (gen_random_uuid(), 'x', 'x', 'x')",
-        "DELETE FROM {shard}.strays",
+        "UPDATE {shard}.strays SET payload = 'x'",
         "INSERT INTO control.ticks (name, slot, holder) VALUES ('x', now(), 'x')",
         "UPDATE control.models SET is_current = true",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'memlane_worker'",

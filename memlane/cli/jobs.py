@@ -1,0 +1,295 @@
+"""jobs parked, jobs strays: what was set aside until somebody decides, of all tenants; needs the admin key."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+from rich.table import Table
+
+from memlane.admin import Admin
+from memlane.cli.output import table
+from memlane.cli.session import Session, connected
+from memlane.contract import limits
+from memlane.contract.parked import Changed, ParkedJob, Stray
+from memlane.errors import FieldError, InvalidInput, NotFound
+
+T = TypeVar("T")
+
+jobs = typer.Typer(no_args_is_help=True, help="Jobs that wait for somebody's decision.")
+parked = typer.Typer(
+    no_args_is_help=True, help="Jobs that were set aside, since whoever worked on them died each time."
+)
+strays = typer.Typer(no_args_is_help=True, help="Producers' messages that could not be taken in.")
+jobs.add_typer(parked, name="parked")
+jobs.add_typer(strays, name="strays")
+
+Jobs = Annotated[list[str] | None, typer.Argument(help="Names of jobs as the list has them, or ids of memories.")]
+Ids = Annotated[list[UUID] | None, typer.Argument(help="Of strays.")]
+All = Annotated[bool, typer.Option("--all", help="All that the filters match.")]
+Tenant = Annotated[str | None, typer.Option(help="Only this one's.")]
+Kind = Annotated[str | None, typer.Option(help="Only these: remember, embed, text_embed, forget, optimize.")]
+Task = Annotated[str | None, typer.Option(help="Only of this task: memory.remember and the like.")]
+Shard = Annotated[int | None, typer.Option(help="Only in this shard.")]
+Limit = Annotated[int, typer.Option(help="At most so many.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before all are taken.")]
+
+
+@parked.command("list")
+@connected
+def list_parked(
+    session: Session, tenant: Tenant = None, kind: Kind = None, shard: Shard = None, limit: Limit = 50
+) -> None:
+    """List jobs that were set aside, shard by shard, the longest parked first; never what they carry.
+
+    Example: memlane jobs parked list --tenant acme
+    """
+    found = list(islice(_parked(session, tenant, kind, shard), limit))
+    rows = [(j.job, j.kind, j.tenant, j.id, j.deaths, f"{j.since:%Y-%m-%d %H:%M}", j.bytes, j.error) for j in found]
+    columns = ["job", "kind", "tenant", "id", "deaths", "since", "bytes", "error"]
+    session.out.result(found, table("", columns, rows) if rows else "nothing is parked")
+
+
+@parked.command("show")
+@connected
+def show_parked(
+    session: Session, job: Annotated[str, typer.Argument(help="Its name as the list has it, or the memory's id.")]
+) -> None:
+    """Show one job that was set aside.
+
+    Example: memlane jobs parked show 3.1042
+    """
+    found = _named(session.admin(), job)
+    session.out.result(found, _fields(found))
+
+
+@parked.command("retry")
+@connected
+def retry_parked(
+    session: Session,
+    names: Jobs = None,
+    everything: All = False,
+    tenant: Tenant = None,
+    kind: Kind = None,
+    shard: Shard = None,
+    yes: Yes = False,
+) -> None:
+    """Try jobs that were set aside again, as if nobody had died with them.
+
+    Example: memlane jobs parked retry 3.1042 5.77
+
+    Example: memlane jobs parked retry --all --tenant acme
+    """
+    chosen = _chosen(session, names, everything, tenant, kind, shard, "Retry", yes)
+    done = _in_batches(session.admin().retry_parked, chosen)
+    session.out.result(Changed(done), f"{done} of {len(chosen)} are tried again")
+
+
+@parked.command("drop")
+@connected
+def drop_parked(
+    session: Session,
+    names: Jobs = None,
+    everything: All = False,
+    tenant: Tenant = None,
+    kind: Kind = None,
+    shard: Shard = None,
+    yes: Yes = False,
+) -> None:
+    """Give jobs up that were set aside. A memory that was not stored is forgotten for good.
+
+    One that is stored, and only waited for its vector, stays without. Jobs that forget something are not given up.
+
+    Example: memlane jobs parked drop 3.1042
+
+    Example: memlane jobs parked drop --all --tenant acme --kind remember
+    """
+    chosen = _chosen(session, names, everything, tenant, kind, shard, "Give up", yes)
+    done = _in_batches(session.admin().drop_parked, chosen)
+    session.out.result(Changed(done), f"{done} of {len(chosen)} are given up")
+
+
+@strays.command("list")
+@connected
+def list_strays(
+    session: Session, tenant: Tenant = None, task: Task = None, shard: Shard = None, limit: Limit = 50
+) -> None:
+    """List messages that could not be taken in, shard by shard, the oldest first; never what they say.
+
+    Example: memlane jobs strays list --task memory.remember
+    """
+    found = list(islice(_strays(session, tenant, task, shard), limit))
+    columns = ["id", "task", "tenant", "since", "bytes", "waits for", "reason"]
+    rows = [
+        (s.id, s.task, s.tenant, f"{s.since:%Y-%m-%d %H:%M}", s.bytes, _waits_for(s) or "somebody", s.reason)
+        for s in found
+    ]
+    session.out.result(found, table("", columns, rows) if rows else "there are no strays")
+
+
+@strays.command("show")
+@connected
+def show_stray(session: Session, id: Annotated[UUID, typer.Argument(help="The stray's.")]) -> None:
+    """Show one message that could not be taken in; what it says is in the table `strays` of its shard alone.
+
+    Example: memlane jobs strays show 5f0c1c9e-7f4e-5f5e-9a55-0c7f2f8f7c11
+    """
+    found = session.admin().strays_page(id=id).strays
+    if not found:
+        raise NotFound(f"there is no stray {id}")
+    session.out.result(found[0], _fields(found[0]))
+
+
+@strays.command("retry")
+@connected
+def retry_strays(
+    session: Session,
+    ids: Ids = None,
+    everything: All = False,
+    tenant: Tenant = None,
+    task: Task = None,
+    shard: Shard = None,
+    yes: Yes = False,
+) -> None:
+    """Let messages be delivered again, by the next sweep; what is still wrong is kept again, under another id.
+
+    Example: memlane jobs strays retry --all --tenant acme
+    """
+    chosen = _chosen_strays(session, ids, everything, tenant, task, shard, "Deliver", yes)
+    done = _in_batches(session.admin().retry_strays, chosen)
+    session.out.result(Changed(done), f"{done} of {len(chosen)} are delivered again by the next sweep")
+
+
+@strays.command("drop")
+@connected
+def drop_strays(
+    session: Session,
+    ids: Ids = None,
+    everything: All = False,
+    tenant: Tenant = None,
+    task: Task = None,
+    shard: Shard = None,
+    yes: Yes = False,
+) -> None:
+    """Give messages up for good; those that only wait for their shard stay.
+
+    Example: memlane jobs strays drop 5f0c1c9e-7f4e-5f5e-9a55-0c7f2f8f7c11
+    """
+    chosen = _chosen_strays(session, ids, everything, tenant, task, shard, "Give up", yes)
+    done = _in_batches(session.admin().drop_strays, chosen)
+    session.out.result(Changed(done), f"{done} of {len(chosen)} are given up")
+
+
+def _parked(session: Session, tenant: str | None, kind: str | None, shard: int | None) -> Iterator[ParkedJob]:
+    """All parked jobs that match, page by page; a shard that does not answer is named."""
+    admin, cursor = session.admin(), None
+    while True:
+        page = admin.parked_page(tenant=tenant, kind=kind, shard=shard, limit=limits.PAGE_ITEMS, cursor=cursor)
+        _warn(session, page.missing)
+        yield from page.jobs
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def _strays(session: Session, tenant: str | None, task: str | None, shard: int | None) -> Iterator[Stray]:
+    """All strays that match, page by page; a shard that does not answer is named."""
+    admin, cursor = session.admin(), None
+    while True:
+        page = admin.strays_page(tenant=tenant, task=task, shard=shard, limit=limits.PAGE_ITEMS, cursor=cursor)
+        _warn(session, page.missing)
+        yield from page.strays
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def _warn(session: Session, missing: Sequence[int]) -> None:
+    if missing:
+        session.out.warn(f"without shards {', '.join(map(str, missing))}, which do not answer")
+
+
+def _named(admin: Admin, name: str) -> ParkedJob:
+    """The parked job of a name, or of a memory's id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    id_ = _uuid(name)
+    found = admin.parked_page(id=id_) if id_ is not None else admin.parked_page(job=name)
+    if not found.jobs:
+        raise NotFound(f"no job {name} is parked")
+    return found.jobs[0]
+
+
+def _uuid(name: str) -> UUID | None:
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
+
+
+def _chosen(
+    session: Session,
+    names: Sequence[str] | None,
+    everything: bool,
+    tenant: str | None,
+    kind: str | None,
+    shard: int | None,
+    verb: str,
+    yes: bool,
+) -> list[str]:
+    """The names of the jobs that are meant: those that are given, or all that match now."""
+    filtered = (tenant, kind, shard) != (None, None, None)
+    _check_choice(bool(names), everything, filtered)
+    if names:
+        admin = session.admin()
+        return [name if _uuid(name) is None else _named(admin, name).job for name in names]
+    found = [job.job for job in _parked(session, tenant, kind, shard)]
+    _confirm(verb, len(found), "parked jobs", yes)
+    return found
+
+
+def _chosen_strays(
+    session: Session,
+    ids: Sequence[UUID] | None,
+    everything: bool,
+    tenant: str | None,
+    task: str | None,
+    shard: int | None,
+    verb: str,
+    yes: bool,
+) -> list[UUID]:
+    """The ids of the strays that are meant: those that are given, or all that match now and wait for no shard."""
+    _check_choice(bool(ids), everything, (tenant, task, shard) != (None, None, None))
+    if ids:
+        return list(ids)
+    found = [stray.id for stray in _strays(session, tenant, task, shard) if stray.waits_for is None]
+    _confirm(verb, len(found), "strays", yes)
+    return found
+
+
+def _check_choice(named: bool, everything: bool, filtered: bool) -> None:
+    if named == everything or (named and filtered):
+        raise InvalidInput([FieldError("--all", "either name some, or take all that the filters match with --all")])
+
+
+def _confirm(verb: str, count: int, what: str, yes: bool) -> None:
+    if count and not yes:
+        typer.confirm(f"{verb} {count} {what}?", abort=True)
+
+
+def _in_batches(work: Callable[[Sequence[T]], int], chosen: Sequence[T]) -> int:
+    """Do something to many, as many at once as a request may name; how many were changed."""
+    starts = range(0, len(chosen), limits.BATCH_ITEMS)
+    return sum(work(chosen[start : start + limits.BATCH_ITEMS]) for start in starts)
+
+
+def _fields(found: ParkedJob | Stray) -> Table:
+    values = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return table("", ["field", "value"], [(name, str(value)) for name, value in values.items() if value is not None])
+
+
+def _waits_for(stray: Stray) -> str:
+    return f"shard {stray.waits_for}" if stray.waits_for is not None else ""

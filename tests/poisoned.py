@@ -1,0 +1,9 @@
+"""What `celery -A tests.poisoned worker` starts: the worker of the product, but deadly; see `tests.poison`."""
+
+from memlane.workers import drains
+from memlane.workers.main import app
+from tests.poison import poisoned
+
+drains.WORK = poisoned()
+
+__all__ = ["app"]
