@@ -175,7 +175,7 @@ def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
 
 def release(shard: Shard, token: UUID) -> int:
     """Give the jobs of a lease back as they were; how many."""
-    return int(shard.run(_SQL["release"], {"token": token})[0][0])
+    return int(shard.write(_SQL["release"], {"token": token})[0][0])
 
 
 def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
@@ -187,6 +187,7 @@ def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -
         numbers: of its jobs; None if they are not known.
 
     Raises:
+        ShardMoved: that has to be said where it is now.
         Unavailable: the node has to be told when it answers again.
     """
     if not release(shard, token):
@@ -262,7 +263,7 @@ def not_dead(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) ->
         token: of the lease.
         numbers: of its jobs; None if they are not known, so that all suspects have to be looked at.
     """
-    shard.run(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
+    shard.write(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
 
 
 def idle_work(shard: Shard) -> list[Kind]:
