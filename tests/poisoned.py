@@ -1,4 +1,4 @@
-"""What `celery -A tests.poisoned worker` starts: the product's worker, which dies of some memories; see `tests.poison`."""
+"""What `celery -A tests.poisoned worker` starts: the product's worker, but it dies of some memories; see `tests.poison`."""
 
 from memlane.workers import drains
 from memlane.workers.main import app
