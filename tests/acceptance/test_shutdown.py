@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -24,7 +25,7 @@ from memlane.tasks import forget, optimize
 from memlane.tasks.lane import Lane
 from memlane.workers.app import make_app
 from tests.local import LocalProcess, WorkerProcess
-from tests.processes import GatedProvider, environment
+from tests.processes import environment
 from tests.support import accepted, as_role, count_rows, eventually, item, ledger_of, remembered
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
@@ -101,7 +102,7 @@ def test_a_gateway_answers_what_it_took(
     first = httpx.post(
         f"{url}/v1/memories", json={"agent": "ada", "content": "tea"}, headers=headers, timeout=60
     ).json()
-    with ThreadPoolExecutor(40) as pool, socket.create_connection(("127.0.0.1", int(url[-5:].strip(":"))), 60) as idle:
+    with ThreadPoolExecutor(40) as pool, socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), 60) as idle:
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(65536).startswith(b"HTTP/1.1 200")
         waiting = [pool.submit(waits, first["id"]) for _ in range(20)]
@@ -219,7 +220,6 @@ def test_a_rolling_restart_is_not_noticed(
     cluster_settings: Settings,
     door: Lane,
     keys: tuple[str, str],
-    provider: tuple[GatedProvider, str],
 ) -> None:
     """Gateway and workers one after the other: the SDK sends again what met nobody, with the same ids."""
     workers = [start_worker("ingest", "memory,remember,embed") for _ in range(2)]
