@@ -16,8 +16,8 @@ from memlane.storage.nodes import Node
 
 _POSITION = queries.load("cluster")["position"].render()
 
-_LOOK_S = 1.0
-"""How long each server is waited for."""
+_LOOK_S = 2.0
+"""How long each server is waited for; a first connection is in it."""
 
 _CATCH_UP_S = 2.0
 """How long a standby may take to carry out what it has received."""
