@@ -59,7 +59,7 @@ MUTANTS = (
         "storage/sql/memories.sql",
         _STORE + _ENDED + _BY_LEASE,
         _STORE + _ENDED + _BY_NUMBER,
-        (_MACHINE, f"{_DRAINS}::test_a_lost_lease_is_fenced", _STORM),
+        (f"{_DRAINS}::test_a_lost_lease_is_fenced", _MACHINE, _STORM),
     ),
     Mutant(
         "lease token in attach",
@@ -67,7 +67,7 @@ MUTANTS = (
         "storage/sql/memories.sql",
         _ATTACH + _ENDED + _BY_LEASE,
         _ATTACH + _ENDED + _BY_NUMBER,
-        (_MACHINE, "tests/integration/test_update.py", _STORM),
+        ("tests/integration/test_update.py", _MACHINE, _STORM),
     ),
     Mutant(
         "epoch in the fence",
@@ -91,7 +91,7 @@ MUTANTS = (
         "storage/sql/jobs.sql",
         "jobs.deaths + dead.counts::int AS deaths",
         "jobs.deaths AS deaths",
-        (_MACHINE, f"{_DRAINS}::test_dead_holders_make_claims_smaller_until_a_job_is_parked"),
+        (f"{_DRAINS}::test_dead_holders_make_claims_smaller_until_a_job_is_parked", _MACHINE),
     ),
     Mutant(
         "restarts of a node",
