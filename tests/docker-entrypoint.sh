@@ -1,7 +1,15 @@
 #!/bin/sh
 # Stands in for the entry of the Postgres image on a machine without it, as far as a node's servers see it. On an empty data
 # directory: initdb, a server with the command's options on its socket alone, the database, the scripts. Then the command.
+# Root goes on as the user RUN_AS, to whom it gives the data directory.
 set -eu
+if [ "$(id -u)" -eq 0 ]; then
+    mkdir -p "$PGDATA"
+    chmod 700 "$PGDATA"
+    find "$PGDATA" ! -user "$RUN_AS" -exec chown "$RUN_AS" '{}' +
+    # The signal for orphans is forgotten with the user.
+    exec setpriv --reuid "$RUN_AS" --regid "$(id -g "$RUN_AS")" --clear-groups --pdeathsig INT "$0" "$@"
+fi
 here="-cunix_socket_directories=$PGHOST"
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then

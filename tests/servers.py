@@ -16,7 +16,7 @@ import psycopg
 
 from memlane.embedded.ports import free_port
 from memlane.embedded.postgres import binaries
-from memlane.embedded.process import Command, as_user, spawn
+from memlane.embedded.process import Command, spawn
 from memlane.embedded.user import give, server_user
 from tests.compose import ROOT, Compose, Service
 from tests.local import LocalProcess
@@ -65,7 +65,7 @@ class Servers:
         home, lineup = self.folder / service.name, self.lineup(service.name)
         for folder in (home, home / "secrets", home / "scripts", home / "bin", lineup):
             folder.mkdir(exist_ok=True)
-            give(folder, server_user())
+        give(home, server_user())  # for its socket
         for target, source in service.secrets.items():
             shutil.copy(self.secrets / source, home / "secrets" / target)
         for target, source in self._mounts(service.name).items():
@@ -88,6 +88,7 @@ class Servers:
             "PGPORT": str(self.port(service.name)),
             "PGHOST": str(home),  # of the socket
             "HOME": str(home),
+            "RUN_AS": server_user() or "",
         }
 
     def start(self, *names: str) -> None:
@@ -100,7 +101,6 @@ class Servers:
                 name,
                 [f"{self.folder / name}{entry}", *service.command],
                 self.environment(service),
-                user=server_user(),
                 end_signal=signal.SIGINT,
                 orphan_signal=signal.SIGINT,
             )
@@ -122,10 +122,9 @@ class Servers:
         program, *rest = argv
         program = f"{self.folder / name}{program}" if program.startswith("/memlane/") else program
         env = {**os.environ, **self.environment(self.compose.services[name])}
-        user = as_user(server_user())
         search = shutil.which(program, path=env["PATH"])
         assert search is not None, program
-        return subprocess.run([search, *rest], env=env, capture_output=True, text=True, cwd="/", check=False, **user)
+        return subprocess.run([search, *rest], env=env, capture_output=True, text=True, cwd="/", check=False)
 
     def connect(self, *names: str) -> "psycopg.Connection[tuple[object, ...]]":
         """To the primary among servers, as the superuser."""
