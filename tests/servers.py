@@ -167,4 +167,4 @@ class Servers:
 
 def following(*names: str) -> Mapping[str, Sequence[object]]:
     """States as they are when these servers follow, and each may confirm."""
-    return {name: ("streaming", "quorum") for name in names}
+    return dict.fromkeys(names, ("streaming", "quorum"))

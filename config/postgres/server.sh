@@ -30,7 +30,7 @@ await() {
     until look; do
         looked=$((looked + 1))
         if [ "$looked" -ge 3 ] && begins; then return 1; fi
-        [ $((looked % 15)) -ne 1 ] || say "waits for a primary among $OTHERS: $(echo "$said" | head -n 1)"
+        [ $((looked % 15)) -ne 1 ] || say "waits for a primary among $OTHERS: $(echo "$said" | grep -m 1 error)"
         sleep 1
     done
 }

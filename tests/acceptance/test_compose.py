@@ -24,7 +24,7 @@ from memlane.embedded.ports import free_port
 from memlane.embedded.process import Command, spawn
 from memlane.embedded.redis import Redis, program
 from tests import compose
-from tests.compose import ROOT, Compose, Service
+from tests.compose import Compose, Service
 from tests.local import LocalProcess
 from tests.processes import DIMS, GatedProvider
 from tests.servers import Servers, following, names_of

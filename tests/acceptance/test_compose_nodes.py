@@ -1,4 +1,4 @@
-"""A node of docker-compose.yml: a primary and two standbys, started by config/postgres/server.sh, and failover by hand."""
+"""A node of docker-compose.yml: a primary and two standbys as config/postgres/server.sh starts them, and failover by hand."""
 
 import shutil
 from collections.abc import Iterator

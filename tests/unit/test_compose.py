@@ -248,7 +248,8 @@ def test_the_servers_of_a_node_know_each_other(node: str) -> None:
         assert server.command == COMPOSE.services[node].command  # a standby may have no less than its primary
         assert {f"-c{name}={value.strip(chr(39))}" for name, value in STANDBY_SETTINGS.items()} <= set(server.command)
         assert server.raw["entrypoint"] == ["/memlane/server.sh"]
-        mounted = dict(reversed(str(volume).split(":")[:2]) for volume in server.raw["volumes"])
+        split = [str(volume).split(":") for volume in server.raw["volumes"]]
+        mounted = {target: source for source, target, *_ in split}
         volumes.add(mounted["/var/lib/lineup"])
         assert told["LINEUP"] == "/var/lib/lineup"
         assert mounted["/memlane"] == "./config/postgres"
