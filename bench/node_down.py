@@ -74,7 +74,7 @@ class Outage:
     @property
     def share(self) -> float:
         """Of its throughput before that the living node kept."""
-        return self.during.per_s / self.before.per_s
+        return self.during.per_s / self.before.per_s if self.before.per_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ _LOOK_S = 1.0
 _FRESH_S = 1.0
 """How long a node that has answered is believed to live."""
 
+_LIVES_S = 2.0
+"""How long one that has not answered lately is waited for when it is asked; it may merely have much to do."""
+
 _GRACE_S = 2.0
 """How much longer than a statement may take we wait for the server to say so."""
 
@@ -155,7 +158,7 @@ class Node:
     def _look(self, connection: PatientConnection) -> None:
         """After a failure or a pause ask something small first: a node that hangs costs seconds, no whole patience."""
         if self._refusals.suspect or monotonic() - self._answered_at > _FRESH_S:
-            connection.patience_s = _LOOK_S
+            connection.patience_s = _LOOK_S if self._refusals.suspect else _LIVES_S
             connection.execute("SELECT 1")
             self._refusals.answered()
 
