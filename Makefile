@@ -5,10 +5,10 @@ BIN := .venv/bin
 PEERS := $(basename $(wildcard bench/peers/*.in))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format reference docs bench bench-peers lock wheel clean
+.PHONY: help setup demo test chaos mutants lint format reference docs bench bench-peers bench-node-down bench-failover lock wheel clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## Make .venv with everything in it, as pinned in the lock files
 
@@ -26,6 +26,13 @@ demo: .venv/ready  ## Start the whole stack, take in a conversation, recall from
 
 test: .venv/ready  ## Run all tests: real Postgres, real Redis, real workers
 	$(BIN)/pytest
+
+chaos: .venv/ready  ## Play the storm and count: ROUNDS=10 SEED=1 BROKER=redis|rabbitmq
+	@$(BIN)/python -m tests.faults.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(BROKER),--broker $(BROKER)) $(CHAOS)
+
+mutants: .venv/ready  ## Switch each safeguard off in a copy, and see that a test notices
+	@$(BIN)/python -m tests.faults.mutants
 
 lint: .venv/ready  ## Check style and types
 	$(BIN)/ruff check .
@@ -48,6 +55,12 @@ bench: .venv/ready  ## Measure ingest and latencies, beside a queue written by h
 
 bench-peers: .venv/ready  ## The same beside every peer; minutes. Seconds: make bench-peers BENCH=--short
 	@$(BIN)/python -m memlane.bench.compare $(if $(MEMORIES),--memories $(MEMORIES)) $(BENCH)
+
+bench-node-down: .venv/ready  ## Measure what a living node keeps while the other is killed, or hangs
+	@$(BIN)/python -m memlane.bench.node_down $(BENCH)
+
+bench-failover: .venv/ready  ## How soon writers are back after a primary was lost; minutes
+	@$(BIN)/python -m memlane.bench.failover $(BENCH)
 
 wheel: .venv/ready  ## Build dist/memlane-*.whl
 	$(BIN)/python -m hatchling build -t wheel

@@ -32,13 +32,14 @@ class Sweep:
     Args:
         lane: this process's.
         send: how drains are woken.
-        patience_s: how long a node is waited for; if it hangs, the others are swept all the same.
+        patience_s: how long a node is waited for, if not until the next sweep is due; if it hangs, the others are
+            swept all the same.
     """
 
-    def __init__(self, lane: Lane, send: Send, patience_s: float = 20.0) -> None:
+    def __init__(self, lane: Lane, send: Send, patience_s: float | None = None) -> None:
         self._lane = lane
         self._send = send
-        self._patience_s = patience_s
+        self._patience_s = patience_s or lane.settings.sweep_every_s
         self._under_way: dict[str, Thread] = {}
 
     def __call__(self) -> None:

@@ -32,6 +32,7 @@ class Servers:
         url: of our gateway.
         secrets: of the stack.
         state: of the stack.
+        folder: of the stack.
         provider: the base URL of the provider, with /v1 and /stats.
         latency_ms: how long the provider takes for a request.
     """
@@ -39,6 +40,7 @@ class Servers:
     url: str
     secrets: Secrets = field(repr=False)
     state: StackState
+    folder: Folder
     provider: str
     latency_ms: float
 
@@ -82,15 +84,18 @@ class Servers:
 
 
 @contextmanager
-def servers(latency_ms: float) -> Iterator[Servers]:
+def servers(latency_ms: float, nodes: int = 1, standbys: int = 0) -> Iterator[Servers]:
     """A stack and a provider, both stopped after the block."""
     folder = Folder(Path(tempfile.mkdtemp(prefix="memlane-bench-")))
     with _provider(latency_ms) as provider:
-        arguments = ["--data", str(folder.path), "--port", "0", "--embedder", "openai", "--workers", "4"]
+        arguments = [
+            *("--data", str(folder.path), "--port", "0", "--embedder", "openai", "--workers", "4"),
+            *("--nodes", str(nodes), "--standbys", str(standbys)),
+        ]
         told = {"MEMLANE_OPENAI_BASE_URL": f"{provider}/v1", "MEMLANE_OPENAI_DIMS": str(DIMS)}
         state = start_detached(folder, arguments, told)
         try:
-            yield Servers(state.url, folder.secrets(), state, provider, latency_ms)
+            yield Servers(state.url, folder.secrets(), state, folder, provider, latency_ms)
         finally:
             stop_detached(folder)
             shutil.rmtree(folder.path, ignore_errors=True)

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     slice_s: Seconds = 20.0
     """How long one drain goes on before it makes room for another shard."""
     stop_grace_s: Seconds = 10.0
-    """After SIGTERM: how long a drain may finish before its lease is released for it."""
+    """After SIGTERM: how long a drain may finish before its lease is released for it, and a gateway its requests."""
     deaths_alone: Count = 3
     """How often a job may die alone before it is parked."""
     mark_s: Seconds = 5.0
@@ -165,7 +165,8 @@ class Settings(BaseSettings):
     gateway_queue: Count = 256
     """Calls that may wait for a node's threads, one for each shard that a batch touches; more are answered with 503."""
     question_s: Seconds = 5.0
-    """How long a recall waits for its question's vector before it goes by words alone."""
+    """How long a recall waits for its question's vector before it goes by words alone; one of several agents also for
+    each shard, before it names the agents there as missing."""
     max_body_bytes: Count = BODY_BYTES
     """Largest request body."""
     body_s: Seconds = 30.0

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ def _parents_open(path: Path, user: str | None) -> bool:
     return closed_to(existing, user) is None
 
 
+class Replication(StrEnum):
+    """What happens when fewer standbys of a node live than have to confirm what is written."""
+
+    DURABILITY = "durability"
+    """What is written waits for them, and accepts are answered with 503 meanwhile."""
+    AVAILABILITY = "availability"
+    """It goes on without them, with an alarm: what is confirmed then is on one disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a stack was created as; kept, so that the next start finds it again."""
@@ -44,15 +54,19 @@ class Shape:
     shards: int
     workers: int
     embedder: str
+    standbys: int = 0
+    """Of each node."""
+    replication: str = Replication.DURABILITY.value
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Passwords and keys of a stack, made once; `postgres` is the superuser's, the two after it are roles'."""
+    """Passwords and keys of a stack, made once; `postgres` is the superuser's, the three after it are roles'."""
 
     postgres: str
     postgres_gateway: str
     postgres_worker: str
+    postgres_standby: str
     redis: str
     tenant_key: str
     admin_key: str
@@ -67,6 +81,7 @@ _MAKE: Mapping[str, Callable[[], str]] = {
     "postgres": _password,
     "postgres_gateway": _password,
     "postgres_worker": _password,
+    "postgres_standby": _password,
     "redis": _password,
     "tenant_key": new_key,
     "admin_key": new_key,
@@ -176,25 +191,25 @@ class Folder:
 
     def shape(self) -> Shape | None:
         """What the stack was created as."""
-        found = self._read("shape.json")
+        found = self.read("shape.json")
         return Shape(**found) if found else None
 
     def keep_shape(self, shape: Shape) -> None:
         """Remember what the stack was created as."""
-        self._write("shape.json", asdict(shape))
+        self.write("shape.json", asdict(shape))
 
     def secrets(self) -> Secrets:
         """The stack's secrets; made on first use, and what an older version did not have is added."""
-        found = self._read("secrets.json") or {}
+        found = self.read("secrets.json") or {}
         missing = {name: make() for name, make in _MAKE.items() if name not in found}
         if missing:
-            self._write("secrets.json", {**found, **missing})
+            self.write("secrets.json", {**found, **missing})
         known = {**found, **missing}
         return Secrets(**{name: known[name] for name in _MAKE})
 
     def state(self) -> StackState | None:
         """The stack that runs here, or ran here last."""
-        found = self._read("state.json")
+        found = self.read("state.json")
         if not found:
             return None
         return StackState(**{**found, "processes": [ProcessState(**p) for p in found["processes"]]})
@@ -206,13 +221,18 @@ class Folder:
 
     def keep_state(self, state: StackState) -> None:
         """Tell others what runs here."""
-        self._write("state.json", asdict(state))
+        self.write("state.json", asdict(state))
 
     def drop_state(self) -> None:
         """Nothing runs here any more."""
         (self.path / "state.json").unlink(missing_ok=True)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def read(self, name: str) -> dict[str, Any] | None:
+        """What a JSON file here says; None if it is not there.
+
+        Raises:
+            Misconfigured: it cannot be read.
+        """
         try:
             found: dict[str, Any] = json.loads((self.path / name).read_text())
         except FileNotFoundError:
@@ -221,7 +241,7 @@ class Folder:
             raise Misconfigured(f"{self.path / name} cannot be read: {error}") from None
         return found
 
-    def _write(self, name: str, value: dict[str, Any]) -> None:
+    def write(self, name: str, value: dict[str, Any]) -> None:
         """Write whole or not at all; for our eyes only."""
         work = self.path / f".{name}.{os.getpid()}"
         descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

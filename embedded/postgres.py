@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
-from memlane.embedded.process import Command, as_user
+from memlane.embedded.process import Command, run
 from memlane.embedded.user import closed_to, give, server_user
 from memlane.errors import Misconfigured
 
@@ -52,7 +52,7 @@ class Postgres:
     folder: Path
     port: int
     password: str = field(repr=False)
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def data(self) -> Path:
@@ -85,17 +85,47 @@ class Postgres:
         Raises:
             Misconfigured: the server's user may not enter the folder, or initdb failed.
         """
+        self.prepare_folder()
+        if not self.made:
+            self._initialise(server_user())
+        self.write_settings()
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a data directory."""
+        return (self.data / "PG_VERSION").exists()
+
+    def prepare_folder(self) -> None:
+        """Make the folder for the data directory.
+
+        Raises:
+            Misconfigured: the server's user may not enter it.
+        """
         user = server_user()
         self.folder.mkdir(parents=True, exist_ok=True)
         if folder := closed_to(self.folder, user):
             raise Misconfigured(f"root runs Postgres as user {user}, who may not enter {folder}: choose another --data")
         give(self.folder, user)
-        if not (self.data / "PG_VERSION").exists():
-            self._initialise(user)
-        lines = {**_SETTINGS, **self.settings, "port": str(self.port)}
-        path = self.data / "memlane.conf"
-        path.write_text("".join(f"{name} = {value}\n" for name, value in lines.items()))
-        give(path, user)
+
+    def write_settings(self, more: Mapping[str, str] | None = None) -> None:
+        """Write the settings for the next start, or reload; some may be others for the time being."""
+        lines = {**_SETTINGS, **self.settings, **(more or {}), "port": str(self.port)}
+        work = self.data / ".memlane.conf"
+        work.touch(mode=0o600)
+        work.write_text("".join(f"{name} = {value}\n" for name, value in lines.items()))
+        give(work, server_user())
+        work.rename(self.data / "memlane.conf")
+
+    def run_program(self, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        """Run one of the server's programs under its user.
+
+        Raises:
+            Misconfigured: it failed; the message has what it said.
+        """
+        done = run(Command(program, [str(binaries(self.folder) / program), *arguments], env or {}, server_user()))
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            raise Misconfigured(f"{program} failed in {self.folder}: {'; '.join(said[-3:])}")
 
     def command(self) -> Command:
         """How to start it; an orphaned server shuts down fast, which needs no recovery."""
@@ -137,17 +167,14 @@ class Postgres:
         secret.write_text(self.password)
         secret.chmod(0o600)
         give(secret, user)
-        argv = [
-            *(str(binaries(self.folder) / "initdb"), "-D", str(self.data), "-U", SUPERUSER),
-            *("--pwfile", str(secret), "--auth", "scram-sha-256"),
-            *("--encoding", "UTF8", "--no-locale", "--no-instructions"),
+        arguments = [
+            *("-D", str(self.data), "-U", SUPERUSER, "--pwfile", str(secret), "--auth", "scram-sha-256"),
+            *("--encoding", "UTF8", "--no-locale", "--no-instructions", "--data-checksums"),
         ]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/", **as_user(user))
+            self.run_program("initdb", *arguments)
         finally:
             secret.unlink()
-        if done.returncode:
-            raise Misconfigured(f"initdb failed in {self.folder}: {done.stderr.strip() or done.stdout.strip()}")
         with (self.data / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude 'memlane.conf'\n")
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from memlane.config.celery import WORKER_CLASSES, WorkerClass
 from memlane.config.settings import Settings, WorkerClassName, load_settings
+from memlane.embedded import lineup
 from memlane.embedded.folder import Folder, Secrets, Shape
+from memlane.embedded.group import Group, group, names_of
 from memlane.embedded.ports import free_port
-from memlane.embedded.postgres import Postgres
 from memlane.embedded.process import Command
 from memlane.embedded.redis import Redis
 from memlane.storage.roles import GATEWAY, WORKER
@@ -31,7 +32,7 @@ class Stack:
     folder: Folder
     shape: Shape
     secrets: Secrets
-    nodes: tuple[Postgres, ...]
+    nodes: tuple[Group, ...]
     redis: Redis
     port: int
     flower_port: int
@@ -126,9 +127,10 @@ _AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
 def plan(folder: Folder, shape: Shape, port: int, flower_port: int) -> Stack:
     """A stack in a folder, on the ports given, or on ports that are free now where 0 is given."""
     secrets = folder.secrets()
+    lineups = lineup.read(folder)
     nodes = tuple(
-        Postgres(f"node-{number}", folder.path / f"node-{number}", free_port(), secrets.postgres)
-        for number in range(1, shape.nodes + 1)
+        group(folder, shape, secrets, node, [free_port() for _ in names_of(node, shape.standbys)], lineups)
+        for node in (f"node-{number}" for number in range(1, shape.nodes + 1))
     )
     redis = Redis(folder.path / "redis", free_port(), secrets.redis)
     return Stack(folder, shape, secrets, nodes, redis, port or free_port(), flower_port or free_port())

@@ -67,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Durable, searchable long-term memory for AI agents.",
         lifespan=lifespan,
+        redirect_slashes=False,  # it would send callers to wherever their Host header says
         docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
     )

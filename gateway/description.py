@@ -56,12 +56,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """An object with its fields, or a word of a few."""
+    """An object with its fields, or a word of a few; `first` are the first of fields that exclude each other."""
 
     name: str
     meaning: str
     fields: Sequence[Field]
     words: Sequence[str]
+    first: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ def _type(name: str, schema: Mapping[str, Any]) -> Type:
         Field(field, kind_of(inner), inner.get("description", ""), field in needed, _default(inner))
         for field, inner in schema.get("properties", {}).items()
     ]
-    return Type(name, schema.get("description", ""), fields, schema.get("enum", []))
+    first = schema.get("oneOf", [{}])[0].get("required", [])
+    return Type(name, schema.get("description", ""), fields, schema.get("enum", []), first)
 
 
 def _content(content: Mapping[str, Any]) -> str:
@@ -189,5 +191,8 @@ def _sample(kind: str, types: Mapping[str, Type]) -> Any:
     if first.startswith("array of "):
         return [_sample(first.removeprefix("array of ").split(",")[0], types)]
     if first in types:
-        return {field.name: _sample(field.kind, types) for field in types[first].fields if field.required}
+        one = types[first]
+        return {
+            field.name: _sample(field.kind, types) for field in one.fields if field.required or field.name in one.first
+        }
     return 1 if first.startswith(("integer", "number")) else "..."

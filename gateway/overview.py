@@ -14,6 +14,12 @@ async def nodes(threads: NodeThreads) -> list[NodeStatus]:
     return [one if isinstance(one, NodeStatus) else NodeStatus(name, False, {}) for name, one in found.items()]
 
 
+async def members(threads: NodeThreads) -> list[NodeStatus]:
+    """All nodes, with each of their servers."""
+    found = await threads.on_nodes(status.node_members)
+    return [one if isinstance(one, NodeStatus) else NodeStatus(name, False, {}) for name, one in found.items()]
+
+
 async def shards(gateway: Gateway) -> list[ShardStatus]:
     """All shards: where they live, and what they hold."""
     cluster = gateway.lane.cluster

@@ -10,7 +10,7 @@ from memlane.client.calls import Call
 from memlane.client.synchronous import Client
 from memlane.contract import Ledger, wire
 from memlane.contract.parked import Changed, ParkedJobs, Strays
-from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
 
 T = TypeVar("T")
 
@@ -37,6 +37,10 @@ class Admin:
     def ledger(self) -> Ledger:
         """What became of everything that was handed over, by all tenants."""
         return self._get("/ledger", Ledger)
+
+    def nodes(self) -> Sequence[NodeStatus]:
+        """The servers of each node: their roles, and how far the standbys are behind."""
+        return self._get("/nodes", list[NodeStatus])
 
     def shards(self) -> Sequence[ShardStatus]:
         """Where each shard lives, and what it holds."""

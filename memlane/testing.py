@@ -125,7 +125,7 @@ class InMemoryClient(Front):
         return Receipt(id_, item.agent, State.DUPLICATE, first=State.SEARCHABLE)
 
     def _recall(self, request: RecallRequest) -> Recalled:
-        found = [memory for _, memory in self._of(request.agent, request.filters)]
+        found = [memory for name in request.names for _, memory in self._of(name, request.filters)]
         texts = [_words(spoken(memory.speaker, memory.content)) for memory in found]
         hits = []
         for memory, words in zip(found, texts, strict=True):

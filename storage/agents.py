@@ -21,6 +21,7 @@ class Agent:
     """An agent as recall sees it.
 
     Attributes:
+        name: its tenant's name for it.
         number: what stands for it in the shard's rows.
         memories: how many it has.
         mean_words: distinct words of a memory, on average; at least 1.
@@ -29,6 +30,7 @@ class Agent:
         indexed_upto: vectors up to this number are in an index of its own; 0 without one.
     """
 
+    name: str
     number: int
     memories: int
     mean_words: float
@@ -72,7 +74,7 @@ def find(shard: Shard, tenant: str, agent: str, model: str) -> Agent | None:
     if not rows:
         return None
     number, memories, words, *rest = rows[0]
-    return Agent(number, memories, max(words / memories, 1.0) if memories else 1.0, *rest)
+    return Agent(agent, number, memories, max(words / memories, 1.0) if memories else 1.0, *rest)
 
 
 def forget(shard: Shard, tenant: str, agent: str) -> int | None:

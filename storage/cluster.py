@@ -5,7 +5,7 @@ fence checks in every write. So a stale map is safe, and with control down the n
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -13,9 +13,10 @@ import structlog
 
 from memlane.config.settings import Settings
 from memlane.errors import NodeDown, NotMigrated, ShardMoved
-from memlane.storage import queries
+from memlane.storage import members, queries
+from memlane.storage.connections import Row
 from memlane.storage.hashing import shard_of, shard_of_text
-from memlane.storage.nodes import Node, Params, Row
+from memlane.storage.nodes import Node, Params
 from memlane.storage.queries import Query
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,8 @@ class Shard:
     number: int
     node: Node = field(repr=False)
     epoch: int
+    note: str | None = None
+    """What whoever reads here has to know: that it is a standby."""
 
     @property
     def schema(self) -> str:
@@ -147,6 +150,24 @@ class Cluster:
             log.info("map.stale", shard=number)
             self.refresh()
             return work(self.shard(number))
+
+    def reading(self, number: int, work: Callable[[Shard], T]) -> T:
+        """Do work that only reads: on the primary, or while that is down on a standby; the shard's note says so.
+
+        Raises:
+            NodeDown: neither answers.
+        """
+        try:
+            return self.on(number, work)
+        except NodeDown:
+            shard = self.shard(number)
+            if not shard.node.members:
+                raise
+        standby = members.freshest(shard.node)
+        note = f"read from a standby of {shard.node.name}, whose primary does not answer"
+        if standby.may_lack:
+            note += "; what was written last may be missing"
+        return work(replace(shard, node=standby.node, note=note))
 
     def refresh(self) -> None:
         """Read the map again: from control, or from the nodes themselves while it is down.

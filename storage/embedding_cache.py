@@ -15,8 +15,8 @@ import structlog
 from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Cluster, Shard
+from memlane.storage.connections import Row
 from memlane.storage.halfvec import HalfVectors, Vector, as_vector
-from memlane.storage.nodes import Row
 
 log = structlog.get_logger(__name__)
 

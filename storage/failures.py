@@ -14,8 +14,9 @@ from memlane.errors import MemlaneError, Misconfigured, NodeDown, NotMigrated, S
 SHARD_MOVED = "ML001"
 """SQLSTATE that the fence raises."""
 
-_BUSY = ("40001", "40P01", "55P03", "57014")
-"""Serialisation failure, deadlock, lock not available, statement timeout: nothing was done, try again."""
+_BUSY = ("40001", "40P01", "55P03", "57014", "25P03")
+"""Serialisation failure, deadlock, lock not available, statement timeout, a transaction in which we idled for too long:
+nothing was done, try again."""
 
 _DOWN = ("08", "53", "57P", "58", "25006")
 """Connection lost, resources used up, shutting down, trouble with its disk, became a standby."""

@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 from memlane.contract import Event, Filters
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import Row
 from memlane.storage.memories import HOLDS, filter_params
-from memlane.storage.nodes import Row
 
 _SQL = queries.load("forget")
 
@@ -144,7 +144,7 @@ def vector_tables(shard: Shard) -> list[str]:
 def transaction(shard: Shard, statements: Mapping[str, queries.Query], params: Mapping[str, Any]) -> Iterator[Step]:
     """A function that runs named statements in one transaction, behind the fence."""
     common = {**params, "epoch": shard.epoch}
-    with shard.node.connection() as connection, connection.transaction():
+    with shard.node.connection(writes=True) as connection, connection.transaction():
 
         def step(name: str, *, vectors: str = "", **more: Any) -> list[Row]:
             cursor = connection.execute(shard.render(statements[name], vectors=vectors), {**common, **more})

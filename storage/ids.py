@@ -61,7 +61,7 @@ def accept_all_or_none(shard: Shard, tenant: str, offers: Sequence[Offer]) -> li
     query = shard.render(_SQL["accept"])
     params = {**_params(tenant, offers), "epoch": shard.epoch}
     try:
-        with shard.node.connection() as connection, connection.transaction():
+        with shard.node.connection(writes=True) as connection, connection.transaction():
             answers = _answers(connection.execute(query, params).fetchall())
             if any(answer.outcome in (Outcome.CONFLICT, Outcome.UNSEEN) for answer in answers):
                 raise _Refused(answers)

@@ -1,7 +1,7 @@
 """Jobs: durable requests in a shard, claimed under a lease and ended in the transaction of their effect."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -13,7 +13,8 @@ from uuid import UUID, uuid4, uuid5
 from memlane.errors import NodeDown, Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
-from memlane.storage.nodes import REFUSE_S, UNHURRIED
+from memlane.storage.connections import UNHURRIED
+from memlane.storage.refusals import REFUSE_S
 
 _SQL = queries.load("jobs")
 
@@ -79,11 +80,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a claim: who holds it, for how long, and how many jobs at most."""
+    """The terms of a claim: who holds it, for how long, how many jobs at most, and who is told of a lost answer."""
 
     holder: str
     lease_s: float
     limit: int
+    unseen: Callable[[Shard, UUID], None] | None = None
+    """Told the token of a claim whose outcome is unknown; else it is given back on the spot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +128,12 @@ def _both(one: Any, other: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited."""
+    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited.
 
-    kind: Kind
+    The kind may be one that only a newer version knows.
+    """
+
+    kind: str
     open: int
     leased: int
     parked: int
@@ -155,10 +161,10 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
         "after": after,
     }
     try:
-        rows = shard.write(_SQL[query], params)
+        rows = shard.write(_SQL[query], params, timeline=TIMELINE)
     except Exception:
-        # The outcome may be unknown; if it was a claim after all, nobody would work on it until it expired.
-        release_quietly(shard, token)
+        # If it was a claim after all, nobody would work on it until it expired.
+        (terms.unseen or release_quietly)(shard, token)
         raise
     if not rows:
         return None
@@ -172,7 +178,23 @@ def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
 
 def release(shard: Shard, token: UUID) -> int:
     """Give the jobs of a lease back as they were; how many."""
-    return int(shard.run(_SQL["release"], {"token": token})[0][0])
+    return int(shard.write(_SQL["release"], {"token": token})[0][0])
+
+
+def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
+    """Give the jobs of a lease back as they were; if it ran out meanwhile, that was no death.
+
+    Args:
+        shard: where the lease is.
+        token: of the lease.
+        numbers: of its jobs; None if they are not known.
+
+    Raises:
+        ShardMoved: that has to be said where it is now.
+        Unavailable: the node has to be told when it answers again.
+    """
+    if not release(shard, token):
+        not_dead(shard, token, numbers)
 
 
 def release_quietly(shard: Shard, token: UUID) -> None:
@@ -210,6 +232,7 @@ NOBODY = "*"
 
 NO_DELAY = Delay(0.0, "")
 LATER = _SQL["later"].text
+TIMELINE = _SQL["timeline"].text
 
 
 def settle(shard: Shard, token: UUID, done: Sequence[int], delay: Delay = NO_DELAY) -> bool:
@@ -225,7 +248,8 @@ def fail(shard: Shard, token: UUID, error: str) -> None:
 
 def expire(shard: Shard, claim_size: int, deaths_alone: int) -> tuple[int, int]:
     """Take jobs from leases that ran out; how many were freed, and how many of them are parked now."""
-    freed, parked = shard.write(_SQL["expire"], {"deaths": parking_deaths(claim_size, deaths_alone)})[0]
+    params = {"deaths": parking_deaths(claim_size, deaths_alone)}
+    freed, parked = shard.write(_SQL["expire"], params, timeline=TIMELINE)[0]
     return int(freed), int(parked)
 
 
@@ -234,9 +258,15 @@ def parking_deaths(claim_size: int, deaths_alone: int) -> int:
     return ceil(log2(claim_size)) + deaths_alone if claim_size > 1 else deaths_alone
 
 
-def not_dead(shard: Shard, claim: Claim) -> None:
-    """A holder that was late, not dead, takes the deaths back that were counted for its lease."""
-    shard.run(_SQL["not_dead"], {"token": claim.token, "numbers": claim.numbers})
+def not_dead(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
+    """A holder that was late, not dead, takes the deaths back that were counted for its lease.
+
+    Args:
+        shard: where the lease was.
+        token: of the lease.
+        numbers: of its jobs; None if they are not known, so that all suspects have to be looked at.
+    """
+    shard.write(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
 
 
 def idle_work(shard: Shard) -> list[Kind]:
@@ -246,7 +276,7 @@ def idle_work(shard: Shard) -> list[Kind]:
 
 def backlog(shard: Shard) -> list[Backlog]:
     """What is open, by kind."""
-    return [Backlog(Kind(kind), *counts) for kind, *counts in shard.run(_SQL["backlog"])]
+    return [Backlog(*row) for row in shard.run(_SQL["backlog"])]
 
 
 def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from psycopg.types.json import Jsonb
 
 from memlane.contract import Filters, Memory, PageRequest, spoken
+from memlane.contract.memory import single
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import HalfVectors, Vector, as_vector
@@ -122,5 +123,4 @@ def count_accesses(shard: Shard, accesses: Mapping[tuple[int, int], int]) -> Non
 
 def _memory(agent: str, row: Sequence[Any]) -> Memory:
     _, id_, content, kind, importance, tags, *rest = row
-    # Importance is stored in single precision.
-    return Memory(id_, agent, content, kind, round(importance, 6), tuple(tags), *rest)
+    return Memory(id_, agent, content, kind, single(importance), tuple(tags), *rest)

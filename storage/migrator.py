@@ -22,9 +22,9 @@ from memlane.config.settings import Settings
 from memlane.errors import Misconfigured
 from memlane.storage import queries, roles
 from memlane.storage.cluster import schema_name
+from memlane.storage.connections import Row, check_nodes, unhurried_connection
 from memlane.storage.hashing import HASH_VERSION, propose_node
 from memlane.storage.models import Model, table_name
-from memlane.storage.nodes import Row, check_nodes, unhurried_connection
 
 log = structlog.get_logger(__name__)
 

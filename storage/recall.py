@@ -6,9 +6,10 @@ from memlane.contract import Filters
 from memlane.storage import queries
 from memlane.storage.agents import Agent
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import Row
 from memlane.storage.halfvec import Vector, half
 from memlane.storage.memories import VISIBLE, filter_params
-from memlane.storage.nodes import Params, Row
+from memlane.storage.nodes import Params
 
 _SQL = queries.load("recall")
 
@@ -18,13 +19,15 @@ class Candidate:
     """A memory that may be a hit.
 
     Attributes:
-        number: the memory's.
+        agent: whose it is, by name.
+        number: the memory's, in the agent's shard.
         thread: the conversation that it belongs to, if any.
         position: its place there.
         similarity: cosine of query and memory, None without a vector.
         words: how well the words match, None where none does.
     """
 
+    agent: str
     number: int
     thread: str | None
     position: int | None
@@ -84,7 +87,7 @@ def _candidates(shard: Shard, agent: Agent, search: Search, params: Params, form
     )
     run = _with_index if form == "indexed_similarity" else _plainly
     rows = run(shard, statement, params)
-    return [Candidate(*row) for row in rows]
+    return [Candidate(agent.name, *row) for row in rows]
 
 
 def _plainly(shard: Shard, statement: bytes, params: Params) -> list[Row]:

@@ -1,10 +1,11 @@
 """The state of nodes and shards, read from each as it is; one that does not answer is down, not missing."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from memlane.contract.status import JobStatus, NodeStatus, ShardStatus, StrayStatus
 from memlane.errors import MemlaneError
-from memlane.storage import jobs, queries, strays
+from memlane.storage import jobs, members, queries, strays
 from memlane.storage.cluster import Cluster
 from memlane.storage.jobs import Backlog
 from memlane.storage.nodes import Node
@@ -18,6 +19,11 @@ def node_status(node: Node) -> NodeStatus:
         return NodeStatus(node.name, True, dict(node.run(_SQL["settings"].render())))
     except MemlaneError:
         return NodeStatus(node.name, False, {})
+
+
+def node_members(node: Node) -> NodeStatus:
+    """As `node_status`, with each of the node's servers."""
+    return replace(node_status(node), members=members.statuses(node))
 
 
 def shard_status(cluster: Cluster, number: int) -> ShardStatus:
@@ -50,8 +56,8 @@ def summed(backlogs: Iterable[Iterable[Backlog] | None]) -> list[JobStatus]:
     """The jobs of each kind, over all shards that answered."""
     sums: dict[str, JobStatus] = {}
     for backlog in (b for found in backlogs if found is not None for b in found):
-        before = sums.get(backlog.kind.value, JobStatus(backlog.kind.value, 0, 0, 0, 0.0))
-        sums[backlog.kind.value] = JobStatus(
+        before = sums.get(backlog.kind, JobStatus(backlog.kind, 0, 0, 0, 0.0))
+        sums[backlog.kind] = JobStatus(
             before.kind,
             before.open + backlog.open,
             before.leased + backlog.leased,

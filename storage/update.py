@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from psycopg import Rollback
 from psycopg.types.json import Jsonb
 
 from memlane.contract import Event, Version, limits
+from memlane.contract.memory import single
 from memlane.errors import Conflict, Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import Row
 from memlane.storage.forget import Step, transaction, vector_tables
-from memlane.storage.nodes import Row
 
 _SQL = {**queries.load("forget"), **queries.load("update")}
 
@@ -63,7 +63,7 @@ def update(
         if not found:
             raise Rollback  # the embed job that was opened, too
         before = _as_contract(found[0])
-        after = {**before, **_as_stored(given)}
+        after = {**before, **given}
         rewritten = after["content"] != before["content"]
         if rewritten and not opened:
             raise Unavailable("the memory is being updated by somebody else")
@@ -80,13 +80,7 @@ def update(
 def _as_contract(row: Row) -> dict[str, Any]:
     """The row that `find` found, in the contract's types, so that the same update once more changes nothing."""
     found = dict(zip(_FIELDS, row, strict=False))
-    return {**found, "tags": tuple(found["tags"])}
-
-
-def _as_stored(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that were given, as Postgres gives them back: importance in single precision, by its shortest name."""
-    single = {"importance": float(str(np.float32(given["importance"])))} if "importance" in given else {}
-    return {**given, **single}
+    return {**found, "tags": tuple(found["tags"]), "importance": single(found["importance"])}
 
 
 def _said(memory: Mapping[str, Any]) -> dict[str, Any]:

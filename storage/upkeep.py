@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
-from memlane.storage.nodes import UNHURRIED, Row
+from memlane.storage.connections import UNHURRIED, Row
 
 _SQL = queries.load("upkeep")
 

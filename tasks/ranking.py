@@ -31,7 +31,7 @@ class Ranked:
 
 
 def rank(candidates: Sequence[Candidate], limit: int) -> list[Ranked]:
-    """The best candidates, best first; among equals the newer one first."""
+    """The best candidates, of one agent or of several, best first; among equals the newer one of an agent first."""
     if not candidates:
         return []
     alone = _standard([c.similarity for c in candidates]) + _standard([c.words or 0.0 for c in candidates])
@@ -40,7 +40,7 @@ def rank(candidates: Sequence[Candidate], limit: int) -> list[Ranked]:
         Ranked(candidate, float(own + around), float(around))
         for candidate, own, around in zip(candidates, alone, context, strict=True)
     ]
-    return sorted(ranked, key=lambda r: (-r.score, -r.candidate.number))[:limit]
+    return sorted(ranked, key=lambda r: (-r.score, r.candidate.agent, -r.candidate.number))[:limit]
 
 
 def _standard(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
@@ -56,11 +56,15 @@ def _standard(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
 
 def _context(candidates: Sequence[Candidate], alone: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """What the neighbours of each candidate add; only candidates are looked at."""
-    places = {(c.thread, c.position): score for c, score in zip(candidates, alone, strict=True) if c.thread is not None}
+    places = {
+        (c.agent, c.thread, c.position): score
+        for c, score in zip(candidates, alone, strict=True)
+        if c.thread is not None
+    }
     steps = [step for step in range(-REACH, REACH + 1) if step]
     return np.array(
         [
-            NEIGHBOUR * sum(places.get((c.thread, c.position + step), 0.0) for step in steps)
+            NEIGHBOUR * sum(places.get((c.agent, c.thread, c.position + step), 0.0) for step in steps)
             if c.thread is not None and c.position is not None
             else 0.0
             for c in candidates

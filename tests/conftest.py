@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
 from tests.support import ROLE_PASSWORD, MakeSettings, Recorder
 
-pytest_plugins = ["tests.processes"]
+pytest_plugins = ["tests.processes", "tests.commands"]
 
 _NUMBERS = count(1)
 _TEMPLATES = ("template_1", "template_2")
@@ -86,9 +87,9 @@ def make(postgres: Postgres, databases: dict[str, str], **more: object) -> Setti
     return Settings(nodes=nodes, **{**common, **more})  # type: ignore[arg-type]  # pydantic checks them
 
 
-@pytest.fixture
-def make_settings(postgres: Postgres, templates: tuple[str, str], redis_server: Redis) -> Iterator[MakeSettings]:
-    """Makes settings of a fresh cluster of two nodes; its databases go with the test."""
+@contextmanager
+def fresh_clusters(postgres: Postgres, templates: tuple[str, str], redis_server: Redis) -> Iterator[MakeSettings]:
+    """Makes settings of fresh clusters of two nodes, whose databases go in the end."""
     made: list[str] = []
 
     def build(**more: object) -> Settings:
@@ -107,6 +108,20 @@ def make_settings(postgres: Postgres, templates: tuple[str, str], redis_server: 
     with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:
         for name in made:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def make_settings(postgres: Postgres, templates: tuple[str, str], redis_server: Redis) -> Iterator[MakeSettings]:
+    """Makes settings of a fresh cluster of two nodes; its databases go with the test."""
+    with fresh_clusters(postgres, templates, redis_server) as make_settings:
+        yield make_settings
+
+
+@pytest.fixture(scope="module")
+def lasting_settings(postgres: Postgres, templates: tuple[str, str], redis_server: Redis) -> Iterator[Settings]:
+    """A cluster for all tests of a module."""
+    with fresh_clusters(postgres, templates, redis_server) as make_settings:
+        yield make_settings()
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from memlane.contract import Ledger, MemoryItem, Recalled, RecallRequest, Receip
 from memlane.storage import ledger
 from memlane.storage.cluster import Cluster
 from memlane.storage.jobs import Kind
-from memlane.tasks import accept
+from memlane.tasks import accept, recall
 from memlane.tasks.lane import Lane
-from memlane.tasks.recall import recall_memories
+from memlane.tasks.recall import Question
 from memlane.workers import drains
 from memlane.workers.drains import Process
 from memlane.workers.marks import NoMarks
+from memlane.workers.returns import Returns
 from memlane.workers.wakeups import DRAIN_OF
 
 ROLE_PASSWORD = "test"
@@ -83,7 +84,7 @@ def accepted(lane: Lane, *items: MemoryItem, tenant: str = "acme") -> list[Recei
 
 def process_of(lane: Lane, stopping: Callable[[], bool] = lambda: False) -> Process:
     """A process to drain in."""
-    return Process(lane, NoMarks(), f"test:{uuid4()}", stopping)
+    return Process(lane, NoMarks(), f"test:{uuid4()}", stopping, Returns(lane.cluster, 0.05))
 
 
 def drain_all(lane: Lane, *kinds: Kind) -> None:
@@ -120,9 +121,11 @@ def count_rows(settings: Settings, cluster: Cluster, table: str, where: str = "t
 
 
 def recalled(lane: Lane, tenant: str, request: RecallRequest) -> Recalled:
-    """Recall as the gateway does, here and now."""
+    """Recall from one agent as the gateway does, here and now."""
     made = lane.provider.embed([request.query])
-    return recall_memories(lane, tenant, request, made.vectors.get(0), made.refusal).recalled
+    question = Question(tenant, request, made.vectors.get(0), made.refusal)
+    ((shard, names),) = recall.place(lane, question).items()
+    return recall.alone(lane, question, shard, names).recalled
 
 
 def ledger_of(cluster: Cluster, tenant: str) -> Ledger:

@@ -24,6 +24,7 @@ from memlane.tasks.optimize import optimize
 from memlane.tasks.remember import remember
 from memlane.workers.keeper import kept
 from memlane.workers.marks import Marks
+from memlane.workers.returns import Returns
 from memlane.workers.wakeups import DRAIN_OF
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,8 @@ class Process:
     """Names this process in leases."""
     stopping: Callable[[], bool]
     """Whether it was asked to stop."""
+    returns: Returns
+    """Takes leases that are given back."""
     places: dict[tuple[Kind, int], str] = field(default_factory=dict)
     """The tenant after which the next claim of a kind on a shard begins, so that slices go round as well."""
 
@@ -112,7 +115,8 @@ def _drain_kind(process: Process, kind: Kind, until: float, tally: Tally, shard:
 def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
     """Claim after claim until nothing is due: suspects first, then all, rotating over tenants."""
     settings = process.lane.settings
-    terms = Terms(process.holder, settings.lease_s, WORK[kind].at_once or settings.claim_size)
+    limit = WORK[kind].at_once or settings.claim_size
+    terms = Terms(process.holder, settings.lease_s, limit, process.returns.give_back_unseen)
     claim = jobs.claim_suspects(shard, kind, terms) or _next(process, shard, kind, terms)
     while claim is not None:
         yield claim
@@ -143,7 +147,7 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
         with kept(shard, claim, settings.lease_s, process.stopping, settings.stop_grace_s):
             outcome = WORK[claim.kind].work(process.lane, shard, claim)
     except (Unavailable, Misconfigured):
-        jobs.release_quietly(shard, claim.token)
+        process.returns.give_back(shard, claim)
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, it must harm these jobs only
         bound.exception("drain.failed")
@@ -151,11 +155,11 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
         jobs.expire(shard, settings.claim_size, settings.deaths_alone)
         return Done(failed=len(claim.jobs))
     except BaseException:
-        jobs.release_quietly(shard, claim.token)
+        process.returns.give_back(shard, claim)
         raise
     if outcome.fenced:
         bound.warning("drain.fenced")
-        jobs.not_dead(shard, claim)
+        process.returns.give_back(shard, claim)
     else:
         bound.info("drain.finished", outcome=str(outcome), ms=round((monotonic() - begun) * 1000))
     return outcome

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from memlane import __version__
 from memlane.contract import Ledger, limits
 from memlane.contract.answers import Job, Jobs, KeyRevoked, TenantCreated
-from memlane.contract.status import KeyStatus, NewKey, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
 from memlane.contract.text import Clean
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway import overview
@@ -139,6 +139,12 @@ async def rotate_key(
     return answer(RotatedKey(made.key, prefix, made.left_s), 201)
 
 
+@router.get("/nodes", response_model=list[NodeStatus])
+async def list_nodes(request: Request) -> Response:
+    """The servers of each node: which is the primary, and how far the standbys are behind."""
+    return answer(await overview.members(gateway_of(request).threads))
+
+
 @router.get("/shards", response_model=list[ShardStatus])
 async def list_shards(request: Request) -> Response:
     """Where each shard lives, and what it holds."""
@@ -149,6 +155,8 @@ async def list_shards(request: Request) -> Response:
 async def optimize_shard(request: Request, number: Annotated[int, Path(description="the shard's")]) -> dict[str, Any]:
     """Bring a shard's statistics up to date, and give its large agents their indexes."""
     gateway = gateway_of(request)
+    if number not in range(gateway.lane.cluster.shard_count):
+        raise NotFound(f"there is no shard {number}")
     job = await gateway.threads.on_shard(number, lambda: optimize.request_shard(gateway.lane, number))
     return {"job": str(job)}
 
@@ -177,7 +185,7 @@ async def read_status(request: Request) -> Response:
     cluster, threads = gateway.lane.cluster, gateway.threads
     numbers = range(cluster.shard_count)
     nodes, shards, backlogs, strays, duties, broker = await asyncio.gather(
-        overview.nodes(threads),
+        overview.members(threads),
         overview.shards(gateway),
         threads.on_each(numbers, lambda number: status.backlog_of(cluster, number), LOOK_S),
         threads.on_each(numbers, lambda number: status.strays_of(cluster, number), LOOK_S),

@@ -11,9 +11,10 @@ from memlane.contract.answers import Jobs
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.recalls import recalled
 from memlane.gateway.state import gateway_of
 from memlane.tasks import batch_embed
-from memlane.tasks.recall import recall_memories
+from memlane.tasks.recall import Question
 
 router = APIRouter(tags=["recall"])
 
@@ -22,16 +23,18 @@ Tenant = Annotated[str, Depends(tenant)]
 
 @router.post("/v1/recall", response_model=Recalled, openapi_extra=body_of(RecallRequest))
 async def recall(request: Request, tenant: Tenant) -> Response:
-    """The memories that answer a question best, by meaning and by words; an unknown agent has none."""
+    """The memories that answer a question best, by meaning and by words; an unknown agent has none.
+
+    Of several agents those that cannot be asked are named in `missing`; where none can, it is a 503.
+    """
     gateway = gateway_of(request)
     asked = await read(request, RecallRequest)
     begun = perf_counter()
     vector, refusal = await gateway.questions.vector(tenant, asked.query)
     embedded = perf_counter()
-    lane = gateway.lane
-    shard = lane.cluster.shard_of(tenant, asked.agent)
-    found = await gateway.threads.on_shard(shard, lambda: recall_memories(lane, tenant, asked, vector, refusal))
-    gateway.tally.accessed(shard, found.accesses)
+    found = await recalled(gateway, Question(tenant, asked, vector, refusal))
+    for shard, accesses in found.accesses.items():
+        gateway.tally.accessed(shard, accesses)
     response = answer(found.recalled)
     times_ms = (embedded - begun) * 1000, (perf_counter() - embedded) * 1000
     response.headers["Server-Timing"] = "embed;dur={:.2f}, search;dur={:.2f}".format(*times_ms)

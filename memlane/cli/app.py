@@ -9,6 +9,7 @@ from memlane.cli import backup, evaluate, ingest, memories, operate, stack, tran
 from memlane.cli.bench import bench
 from memlane.cli.jobs import jobs
 from memlane.cli.model import model
+from memlane.cli.nodes import nodes
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -39,6 +40,7 @@ app.command(rich_help_panel=_OPERATE)(operate.shards)
 app.command(rich_help_panel=_OPERATE)(stack.migrate)
 app.command(rich_help_panel=_OPERATE)(backup.backup)
 app.command(rich_help_panel=_OPERATE)(backup.restore)
+app.add_typer(nodes, name="nodes", rich_help_panel=_OPERATE)
 app.add_typer(operate.tenants, name="tenants", rich_help_panel=_OPERATE)
 app.add_typer(operate.keys, name="keys", rich_help_panel=_OPERATE)
 app.add_typer(jobs, name="jobs", rich_help_panel=_OPERATE)

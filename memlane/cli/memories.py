@@ -111,6 +111,7 @@ def recall(
     session: Session,
     agent: Agent,
     query: Annotated[str, typer.Argument(help="The question.")],
+    also: Annotated[list[str] | None, typer.Option(help="Another agent to ask with it; may be repeated.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many hits.")] = 10,
     kind: Kinds = None,
     tag: Tags = None,
@@ -121,16 +122,18 @@ def recall(
     pinned: Pinned = None,
     superseded: Superseded = False,
 ) -> None:
-    """Ask an agent's memory.
+    """Ask an agent's memory, or those of several together.
 
     Example: memlane recall agent-1 "what does she drink?" --limit 5
+
+    Example: memlane recall agent-1 "what does she drink?" --also agent-2
     """
     filters = _filters(kind, tag, thread, since, until, min_importance, pinned, superseded)
     with session.client() as client:
-        recalled = client.recall(agent, query, limit=limit, **filters)
+        recalled = client.recall((agent, *also) if also else agent, query, limit=limit, **filters)
     for what in recalled.degraded:
         session.out.warn(f"degraded: {what}")
-    session.out.result(recalled, hits_table(recalled) if recalled.hits else "nothing found")
+    session.out.result(recalled, hits_table(recalled, whose=bool(also)) if recalled.hits else "nothing found")
 
 
 @connected
@@ -236,9 +239,14 @@ def optimize(session: Session, agent: Agent) -> None:
     session.out.result({"agent": agent}, "asked for; `memlane status` shows the job until it is done")
 
 
-def hits_table(recalled: Recalled) -> Table:
-    """The hits of a recall, best first."""
-    return table("", ["score", "similarity", "words", "when", "memory"], [_hit(hit) for hit in recalled.hits])
+def hits_table(recalled: Recalled, *, whose: bool = False) -> Table:
+    """The hits of a recall, best first; with the agent of each where several were asked."""
+    columns = ["score", "similarity", "words", "when", "memory"]
+    rows: list[Sequence[Any]] = [_hit(hit) for hit in recalled.hits]
+    if whose:
+        columns = ["agent", *columns]
+        rows = [(hit.memory.agent, *row) for hit, row in zip(recalled.hits, rows, strict=True)]
+    return table("", columns, rows)
 
 
 def _hit(hit: Hit) -> Sequence[Any]:

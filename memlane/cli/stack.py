@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,13 @@ Data = Annotated[
 Nodes = Annotated[int | None, typer.Option(min=1, max=64, help="Postgres nodes; fixed when the data is created.")]
 Shards = Annotated[int | None, typer.Option(min=1, max=256, help="Logical shards; fixed when the data is created.")]
 Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Processes that finish jobs.")]
+Standbys = Annotated[
+    int | None, typer.Option(min=0, max=5, help="Standbys of each node, which confirm what is written.")
+]
+ReplicationOption = Annotated[
+    Literal["durability", "availability"] | None,
+    typer.Option(help="When no standby lives: refuse what is handed over, the default, or go on with an alarm."),
+]
 Embedder = Annotated[str | None, typer.Option(help="minilm (offline, the default), openai or hash (tests).")]
 Port = Annotated[int, typer.Option(min=0, max=65535, envvar="MEMLANE_PORT", help="Of the gateway; 0 for any.")]
 FlowerPort = Annotated[
@@ -43,6 +50,8 @@ def up(
     nodes: Nodes = None,
     shards: Shards = None,
     workers: Workers = None,
+    standbys: Standbys = None,
+    replication: ReplicationOption = None,
     embedder: Embedder = None,
     port: Port = 8777,
     flower_port: FlowerPort = 0,
@@ -57,6 +66,7 @@ def up(
     out = Output(as_json)
     folder = folder_of(data)
     asked: dict[str, int | str | None] = {"nodes": nodes, "shards": shards, "workers": workers, "embedder": embedder}
+    asked |= {"standbys": standbys, "replication": replication}
     if detach:
         _up_detached(out, folder, asked, ["--port", str(port), "--flower-port", str(flower_port)])
         return

@@ -13,7 +13,7 @@ import httpx
 from memlane.client import calls
 from memlane.client.address import resolve
 from memlane.client.calls import Call
-from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields
+from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.retrying import Retries, pause_s
@@ -100,9 +100,11 @@ class AsyncClient:
         live = [None if receipt is None else self._live(receipt) for receipt in result.receipts]
         return AsyncBatch(live, result.rejections)
 
-    async def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Unpack[FilterFields]) -> Recalled:
+    async def recall(
+        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[FilterFields]
+    ) -> Recalled:
         """As `Client.recall`."""
-        request = parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters})
+        request = parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters})
         return await self.send(calls.recall(request))
 
     async def get(self, agent: str, id: UUID) -> Memory:

@@ -1,4 +1,4 @@
-"""The optional fields of a memory and of a recall, as keyword arguments of both clients."""
+"""The fields of a memory and of a recall, as arguments of both clients."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -65,3 +65,9 @@ class PageFields(ListFields, total=False):
 
     limit: int
     cursor: str | None
+
+
+def asked_agents(agent: str | Sequence[str]) -> Mapping[str, Any]:
+    """The field of a recall that says whose memory is asked: of one, or of several."""
+    several = isinstance(agent, Sequence) and not isinstance(agent, str | bytes)
+    return {"agents": tuple(agent)} if several else {"agent": agent}

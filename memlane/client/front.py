@@ -10,7 +10,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields
+from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
     BatchResult,
@@ -83,17 +83,23 @@ class Front(ABC):
         live = [None if receipt is None else self._live(receipt) for receipt in result.receipts]
         return Batch(live, result.rejections)
 
-    def recall(self, agent: str, query: str, *, limit: int = 10, **filters: Unpack[FilterFields]) -> Recalled:
+    def recall(
+        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[FilterFields]
+    ) -> Recalled:
         """The memories that answer a question best.
 
         Args:
-            agent: whose memory is asked.
+            agent: whose memory is asked: one agent, or up to 100, whose memories are ranked together.
             query: the question.
             limit: how many hits at most, up to 100.
             filters: the fields of `Filters`: kinds, tags, since, until, thread, metadata, min_importance, pinned,
                 include_superseded.
+
+        Raises:
+            InvalidInput: names the field.
+            Unavailable: no agent could be asked; where some could, `missing` names the others.
         """
-        return self._recall(parse(RecallRequest, {"agent": agent, "query": query, "limit": limit, **filters}))
+        return self._recall(parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters}))
 
     def get(self, agent: str, id: UUID) -> Memory:
         """One memory.

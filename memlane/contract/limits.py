@@ -39,6 +39,9 @@ BODY_BYTES = 8 * 1024 * 1024
 RECALL_HITS = 100
 """Most hits of one recall."""
 
+RECALL_AGENTS = 100
+"""Most agents of one recall."""
+
 PAGE_ITEMS = 1000
 """Most memories on one page of a list."""
 

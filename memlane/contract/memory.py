@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from struct import Struct
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
 
@@ -15,6 +16,8 @@ from memlane.contract.text import Content, Metadata, Name, Tag
 
 _KEYS = UUID("6f9a1d0e-6f0b-5c1f-9d53-6d656d6c616e")
 """The name space of ids that are made from a caller's key."""
+
+_SINGLE = Struct("<f")
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -32,12 +35,19 @@ def _directed(value: tuple[float, ...]) -> tuple[float, ...]:
     return value
 
 
+def single(value: float) -> float:
+    """A number as single precision keeps it, by its shortest name: 0.8 is 0.8, 0.123456789 is 0.12345679."""
+    kept: tuple[float] = _SINGLE.unpack(_SINGLE.pack(value))
+    names = (float(f"{kept[0]:.{digits}g}") for digits in range(6, 9))
+    return next((name for name in names if _SINGLE.unpack(_SINGLE.pack(name)) == kept), float(f"{kept[0]:.9g}"))
+
+
 Time = Annotated[datetime, AfterValidator(_in_utc)]
 """A moment, kept in UTC; without a zone it is taken as UTC."""
 
 
-Importance = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-"""0 to 1."""
+Importance = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False), AfterValidator(single)]
+"""0 to 1, in single precision: about seven digits."""
 
 Tags = Annotated[tuple[Tag, ...], Field(max_length=limits.TAGS, fail_fast=True)]
 """All tags of a memory, at most 32."""
@@ -71,7 +81,7 @@ class MemoryItem(BaseModel):
         key: the caller's own name for this memory; the id is then made from it, so that sending
             it again, from anywhere, is recognised. Excludes `id`.
         kind: a word that says what sort of memory it is, to filter by.
-        importance: 0 to 1.
+        importance: 0 to 1, to about seven digits.
         tags: words to filter by, at most 32.
         metadata: any JSON object, at most 16 KiB.
         occurred_at: when it happened; the time of acceptance unless given.

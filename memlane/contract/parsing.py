@@ -82,6 +82,8 @@ _WORDS = {
 _FIELD_OF = {
     "two_identities": "id",
     "texts_or_agent": "agent",
+    "no_agent": "agent",
+    "agent_or_agents": "agents",
     "own_successor": "supersedes",
     "no_change": "body",
     "no_filter": "body",

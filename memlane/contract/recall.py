@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from memlane.contract import limits
@@ -46,18 +55,48 @@ class Filters(BaseModel):
         return any(asked) or self.pinned is not None
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("named_twice", "must name each agent once")
+    return names
+
+
 class RecallRequest(Filters):
-    """A question to an agent's memory.
+    """A question to the memory of an agent, or of several.
 
     Attributes:
         agent: whose memory is asked.
+        agents: whose memories are asked together, up to 100, each once; in place of `agent`.
         query: the question, at most 8 KiB of UTF-8.
-        limit: how many hits at most, up to 100.
+        limit: how many hits at most, up to 100, of all agents together.
     """
 
-    agent: Name
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["agent"]}, {"required": ["agents"]}]},
+    )
+
+    agent: Name | None = None
+    agents: Annotated[
+        tuple[Name, ...],
+        FailFast(),
+        Field(min_length=1, max_length=limits.RECALL_AGENTS, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_each_once),
+    ] = ()
     query: Query
     limit: Annotated[int, Field(strict=True, ge=1, le=limits.RECALL_HITS)] = 10
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if self.agent is None and not self.agents:
+            raise PydanticCustomError("no_agent", "is missing")
+        if self.agent is not None and self.agents:
+            raise PydanticCustomError("agent_or_agents", "give either agent or agents, not both")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All agents that are asked."""
+        return self.agents if self.agent is None else (self.agent,)
 
     @property
     def filters(self) -> Filters:
@@ -133,10 +172,12 @@ class Recalled:
         hits: at most `limit` memories.
         degraded: what was missing, in plain words; empty when nothing was. An outage never looks
             like an empty memory.
+        missing: the agents, of several, that could not be asked; the hits are those of the others.
     """
 
     hits: tuple[Hit, ...]
     degraded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

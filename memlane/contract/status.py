@@ -3,15 +3,63 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a server of a node does."""
+
+    PRIMARY = "primary"
+    """Takes what is written."""
+    STANDBY = "standby"
+    """Follows the primary, and takes its place when it is promoted."""
+    DOWN = "down"
+    """It does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """A server of a node.
+
+    Attributes:
+        address: host and port.
+        role: what it does.
+        lag_bytes: how much of the log it has not got yet.
+        replay_lag_bytes: how much of the log those who read there do not see yet.
+    """
+
+    address: str
+    role: Role
+    lag_bytes: int = 0
+    replay_lag_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A Postgres node: whether it answers, and what it promises to keep."""
+    """A Postgres node: whether it answers, and what it promises to keep.
+
+    Attributes:
+        name: as in the shard map.
+        up: whether its primary answers.
+        settings: what the primary promises to keep.
+        members: its servers.
+    """
 
     name: str
     up: bool
     settings: Mapping[str, str]
+    members: Sequence[MemberStatus] = ()
+
+    @property
+    def alarm(self) -> str | None:
+        """What is wrong with its replication, or None."""
+        standbys = [member for member in self.members if member.role is not Role.PRIMARY]
+        if not self.up or not standbys:
+            return None
+        if not self.settings.get("synchronous_standby_names"):
+            return "NOT REPLICATED: what is written is confirmed by no standby"
+        down = [member.address for member in standbys if member.role is Role.DOWN]
+        return f"standbys down: {', '.join(down)}" if down else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from memlane.storage import queries
 from memlane.storage.backup import manifest, programs
 from memlane.storage.backup.manifest import FORMAT, Dumped, Manifest
 from memlane.storage.cluster import schema_name
+from memlane.storage.connections import Row, check_nodes, unhurried_connection
 from memlane.storage.models import Model
-from memlane.storage.nodes import Row, check_nodes, unhurried_connection
 
 _SQL = queries.load("backup")
 _CLUSTER = queries.load("cluster")

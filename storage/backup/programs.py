@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from memlane.errors import Misconfigured, ServerError
-from memlane.storage.nodes import where_to_write
+from memlane.storage.connections import where_to_write
 
 _ENVIRONMENT = {d.keyword.decode(): d.envvar.decode() for d in Conninfo.get_defaults() if d.envvar}
 """libpq's environment variable for each part of a URI; those without one only tune the connection."""

@@ -20,9 +20,9 @@ from memlane.storage.backup import manifest, programs
 from memlane.storage.backup.dump import Report
 from memlane.storage.backup.manifest import Dumped, Manifest
 from memlane.storage.cluster import schema_name
+from memlane.storage.connections import Row, check_nodes
 from memlane.storage.hashing import propose_node
 from memlane.storage.migrator import check_extension, locked, migrate
-from memlane.storage.nodes import Row, check_nodes
 
 _SQL = queries.load("backup")
 

@@ -37,4 +37,15 @@ FROM {shard}.agents;
 -- name: settings
 -- What a node promises to keep.
 SELECT name, setting FROM pg_settings
-WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'server_version');
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'server_version')
+   OR name = 'synchronous_standby_names' AND setting <> '';
+
+-- name: position
+-- Whether a server follows another, and how far it has come, in bytes of the log: what it has on its disk, and what
+-- those who read there see.
+SELECT pg_is_in_recovery(),
+       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery()
+                            THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+                            ELSE pg_current_wal_flush_lsn() END, '0/0')::bigint,
+       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                            ELSE pg_current_wal_flush_lsn() END, '0/0')::bigint;

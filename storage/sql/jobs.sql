@@ -29,8 +29,8 @@ WITH RECURSIVE looked_at (tenant, places) AS (
         FOR UPDATE SKIP LOCKED) AS share
     WHERE looked_at.tenant <> %(after)s
 ), lease AS (
-    INSERT INTO {shard}.leases (token, kind, holder, expires_at)
-    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s)
+    INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
+    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}
     FROM {shard}.fence(%(epoch)s) WHERE EXISTS (SELECT FROM picked)
     RETURNING token
 )
@@ -53,8 +53,8 @@ WITH level AS (
     LIMIT (SELECT greatest(1, %(limit)s::int >> least(deaths, 30)) FROM level)
     FOR UPDATE SKIP LOCKED
 ), lease AS (
-    INSERT INTO {shard}.leases (token, kind, holder, expires_at)
-    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s)
+    INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
+    SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}
     FROM {shard}.fence(%(epoch)s) WHERE EXISTS (SELECT FROM picked)
     RETURNING token
 )
@@ -62,6 +62,10 @@ UPDATE {shard}.jobs SET lease = lease.token
 FROM lease
 WHERE jobs.number = ANY(ARRAY(SELECT number FROM picked))
 RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.payload::text, '';
+
+-- name: timeline
+-- A part of other queries: the history that the server writes; a standby that is promoted begins another.
+left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
 
 -- name: renew
 -- Hold a lease for longer; no row means that it is lost.
@@ -72,7 +76,7 @@ RETURNING token;
 -- name: release
 -- Give all jobs of a lease back, as if they had never been claimed.
 WITH ended AS (
-    DELETE FROM {shard}.leases WHERE token = %(token)s RETURNING token
+    DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s) WHERE token = %(token)s RETURNING token
 ), held AS (
     SELECT number FROM {shard}.jobs JOIN ended ON lease = token ORDER BY number FOR UPDATE OF jobs
 ), freed AS (
@@ -106,11 +110,11 @@ now() + make_interval(secs => greatest(%(delay_s)s::float8,
 UPDATE {shard}.leases SET expires_at = '-infinity', error = %(error)s WHERE token = %(token)s;
 
 -- name: expire
--- Take jobs from leases that ran out: a death for each, unless the node itself was down meanwhile.
+-- Take jobs from leases that ran out: a death for each, unless the node itself was down meanwhile, or is another now.
 WITH dead AS (
     DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s)
     WHERE expires_at < now()
-    RETURNING token, created_at > pg_postmaster_start_time() AS counts,
+    RETURNING token, created_at > pg_postmaster_start_time() AND coalesce(timeline = {timeline}, true) AS counts,
               coalesce(error, 'the process that worked on it died each time') AS error
 ), struck AS (
     SELECT jobs.number, dead.counts, dead.error, jobs.deaths + dead.counts::int AS deaths
@@ -141,7 +145,9 @@ SELECT count(*), count(parked_at) FROM freed;
 -- name: not_dead
 -- A holder that was merely late takes back the deaths that were counted for its lease.
 UPDATE {shard}.jobs SET deaths = deaths - 1, died_in = NULL
-WHERE died_in = %(token)s AND deaths > 0 AND number = ANY(%(numbers)s::bigint[]);
+FROM {shard}.fence(%(epoch)s)
+WHERE died_in = %(token)s AND deaths > 0
+      AND number = ANY(coalesce(%(numbers)s::bigint[], ARRAY(SELECT number FROM {shard}.jobs WHERE died_in = %(token)s)));
 
 -- name: idle_work
 -- The kinds that have due work and nobody on it.

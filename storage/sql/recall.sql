@@ -7,7 +7,7 @@
   AND (%(thread)s::text IS NULL OR m.thread = %(thread)s)
   AND (%(metadata)s::jsonb IS NULL OR m.metadata @> %(metadata)s)
   AND (%(pinned)s::boolean IS NULL OR m.pinned = %(pinned)s)
-  AND m.importance >= %(min_importance)s;
+  AND m.importance >= %(min_importance)s::real;
 
 -- name: visible
 -- A part of other queries: a memory m has not expired, and no newer one has taken its place.

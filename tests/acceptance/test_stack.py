@@ -8,13 +8,11 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import httpx
 import psutil
@@ -25,31 +23,10 @@ import redis
 from memlane import Client
 from memlane.embedded.folder import Folder
 from memlane.embedded.ports import free_port
+from tests.commands import MEMLANE, Run, document
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
-
-MEMLANE = [sys.executable, "-m", "memlane"]
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def run(process_folder: Path) -> Run:
-    """Runs a command with an empty home and its own data directory."""
-
-    def go(
-        *arguments: str, data: Path | None = None, code: int | None = 0, **more: str
-    ) -> "subprocess.CompletedProcess[str]":
-        env = {"PATH": os.environ["PATH"], "HOME": str(process_folder / "home"), "COLUMNS": "200", **more}
-        if (cache := os.environ.get("MEMLANE_MODEL_CACHE")) is not None:
-            env["MEMLANE_MODEL_CACHE"] = cache
-        env["MEMLANE_DATA"] = str(data or process_folder / "data")
-        done = subprocess.run([*MEMLANE, *arguments], env=env, capture_output=True, text=True, timeout=200, check=False)
-        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    return go
 
 
 @pytest.fixture
@@ -71,11 +48,6 @@ def gone(found: list[psutil.Process]) -> bool:
     return not [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def document(done: "subprocess.CompletedProcess[str]") -> Any:
-    """What a command printed with --json."""
-    return json.loads(done.stdout)
-
-
 def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> None:
     assert document(run("remember", "ada", "green tea", "--tag", "drink", "--wait", "--json"))["state"] == "searchable"
     (hit,) = document(run("recall", "ada", "tea?", "--json"))["hits"]
@@ -94,6 +66,14 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     found = document(run("status", "--json"))
     assert {node["name"]: node["settings"]["fsync"] for node in found["nodes"]} == {"node-1": "on", "node-2": "on"}
     assert len(document(run("shards", "--json"))) == 8
+    found = document(run("nodes", "--json"))
+    assert [(node["name"], [member["role"] for member in node["members"]]) for node in found] == [
+        ("node-1", ["primary"]),
+        ("node-2", ["primary"]),
+    ]
+    assert "there is nobody to be promoted" in run("nodes", "promote", "node-1", code=1).stderr
+    assert "the nodes are node-1, node-2" in run("nodes", "promote", "node-3", code=1).stderr
+    assert "no server of node-1 is out" in run("nodes", "rejoin", "node-1", code=1).stderr
     run("tenants", "create", "acme")
     assert {t["tenant"] for t in document(run("tenants", "list", "--json"))} == {"default", "acme"}
     key = document(run("keys", "create", "acme", "--json"))["key"]

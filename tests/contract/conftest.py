@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event, Thread
 
 import httpx
@@ -18,6 +19,7 @@ from memlane.client.front import Front
 from memlane.config.settings import Settings
 from memlane.gateway.app import create_app
 from memlane.gateway.protocol import BoundedProtocol
+from memlane.storage import tenants
 from memlane.storage.jobs import Kind
 from memlane.storage.roles import GATEWAY, WORKER
 from memlane.tasks.lane import Lane
@@ -128,6 +130,34 @@ def client(request: pytest.FixtureRequest) -> Iterator[Front]:
     request.getfixturevalue("worker")
     with Client(url, key) as made:
         yield made
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A gateway, keys for it, and somebody who does the work."""
+
+    url: str
+    lane: Lane
+    tenant_key: str
+    admin_key: str
+
+    def http(self) -> httpx.Client:
+        """Plain HTTP with the tenant's key."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.tenant_key}"}, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def target(lasting_settings: Settings) -> Iterator[Target]:
+    """One for all tests of a module."""
+    recorder = Recorder()
+    lane = Lane(lasting_settings, "test", recorder)
+    lane.open()
+    control = lane.cluster.control
+    tenants.create_tenant(control, "acme")
+    keys = tenants.create_key(control, "acme"), tenants.create_key(control, None)
+    with serving(lasting_settings) as url, working(lane, recorder):
+        yield Target(url, lane, *keys)
+    lane.close()
 
 
 @pytest.fixture

@@ -220,6 +220,18 @@ def test_filters_of_lists_and_recall(three: Front) -> None:
         assert {hit.memory.content for hit in hits} == expected, filters
 
 
+def test_what_is_just_important_enough_counts(client: Front) -> None:
+    """0.7 is less in single precision than it is in double."""
+    values = [n / 10 for n in range(11)] + [0.123456789, 0.7109375, 1e-46, 5e-324]
+    client.remember_many([{"agent": "ada", "content": f"tea {v}", "importance": v} for v in values]).wait("searchable")
+    kept = {memory.content: memory.importance for memory in client.memories("ada")}
+    assert [kept[f"tea {value}"] for value in values] == [*values[:11], 0.12345679, 0.7109375, 0.0, 0.0]
+    for value in values:
+        found = {memory.content for memory in client.memories("ada", min_importance=value)}
+        assert f"tea {value}" in found
+        assert all(kept[content] >= kept[f"tea {value}"] for content in found)
+
+
 def test_recall_of_an_unknown_agent_is_empty(client: Front) -> None:
     recalled = client.recall("nobody", "anything?")
     assert recalled.hits == ()
@@ -234,6 +246,62 @@ def test_recall_takes_as_many_as_asked(client: Front) -> None:
         client.recall("ada", "tea", limit=0)
     with pytest.raises(InvalidInput, match="query"):
         client.recall("ada", "  ")
+
+
+@pytest.fixture
+def several(client: Front) -> Front:
+    """Twelve agents, who live on all shards, with three memories each."""
+    client.remember_many(
+        [{"agent": f"agent-{n}", "content": f"tea number {m} of {n}"} for n in range(12) for m in range(3)]
+    ).wait("searchable")
+    return client
+
+
+def test_recall_of_several_agents(several: Front) -> None:
+    names = [f"agent-{n}" for n in range(12)]
+    recalled = several.recall(names, "tea", limit=100)
+    assert len({hit.memory.id for hit in recalled}) == len(recalled) == 36
+    assert {hit.memory.agent for hit in recalled} == set(names)
+    assert all(hit.memory.content.endswith(f" of {hit.memory.agent.removeprefix('agent-')}") for hit in recalled)
+    assert [hit.score for hit in recalled] == sorted((hit.score for hit in recalled), reverse=True)
+    assert (recalled.missing, recalled.degraded) == ((), ())
+
+
+def test_recall_of_several_agents_takes_the_best_of_all(several: Front) -> None:
+    several.remember("agent-7", "a boat on the lake").wait("searchable")
+    hits = several.recall([f"agent-{n}" for n in range(12)], "which boat on a lake?", limit=2).hits
+    assert len(hits) == 2
+    assert (hits[0].memory.agent, hits[0].memory.content) == ("agent-7", "a boat on the lake")
+    assert {hit.memory.agent for hit in several.recall(["agent-1", "nobody", "agent-2"], "tea")} == {
+        "agent-1",
+        "agent-2",
+    }
+    assert several.recall(["nobody", "no one"], "tea").hits == ()
+
+
+def test_filters_hold_for_each_of_several_agents(several: Front) -> None:
+    for agent in ("agent-3", "agent-4"):
+        several.remember(agent, "tea with a tag", tags=["tagged"]).wait("searchable")
+    hits = several.recall([f"agent-{n}" for n in range(12)], "tea", tags=["tagged"]).hits
+    assert {(hit.memory.agent, hit.memory.content) for hit in hits} == {
+        ("agent-3", "tea with a tag"),
+        ("agent-4", "tea with a tag"),
+    }
+
+
+def test_one_of_one_is_as_one(several: Front) -> None:
+    alone, listed = several.recall("agent-1", "tea"), several.recall(["agent-1"], "tea")
+    assert [(hit.memory.id, hit.score) for hit in alone] == [(hit.memory.id, hit.score) for hit in listed]
+
+
+@pytest.mark.parametrize(
+    ("agents", "field"),
+    [([], "agents"), (["a", "b", "a"], "agents"), ([f"a{n}" for n in range(101)], "agents"), (["a", ""], "agents.1")],
+)
+def test_agents_that_cannot_be_asked(client: Front, agents: list[str], field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        client.recall(agents, "tea")
+    assert [error.field for error in caught.value.fields] == [field]
 
 
 def test_names_of_any_kind(client: Front) -> None:

@@ -244,6 +244,22 @@ def test_recall_says_what_it_took(http: httpx.Client) -> None:
     assert answer.headers["server-timing"].startswith("embed;dur=")
 
 
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({}, "agent"),
+        ({"agent": None}, "agent"),
+        ({"agents": []}, "agents"),
+        ({"agents": "ada"}, "agents"),
+        ({"agents": ["ada", "ada"]}, "agents"),
+        ({"agent": "ada", "agents": ["bob"]}, "agents"),
+    ],
+)
+def test_a_recall_is_of_one_agent_or_of_several(http: httpx.Client, asked: dict[str, Any], field: str) -> None:
+    answer = http.post("/v1/recall", json={"query": "tea", **asked})
+    assert [error["field"] for error in problem(answer, 422, "invalid_input")["errors"]] == [field]
+
+
 def test_a_node_that_is_down_is_503_with_retry_after(settings: Settings, lane: Lane, tenant_key: str) -> None:
     agent = next(
         f"a{n}" for n in range(100) if lane.cluster.shard(lane.cluster.shard_of("acme", f"a{n}")).node.name == "node-2"
@@ -348,6 +364,14 @@ def test_status_tells_of_everything(gateway: str, admin_key: str, http: httpx.Cl
     assert found["broker"]["settings"]["appendfsync"] == "always"
     assert [(j["kind"], j["open"]) for j in found["jobs"]] == [("remember", 1)]
     assert len(found["shards"]) == 4
+
+
+def test_a_shard_that_there_is_none_of(gateway: str, admin_key: str) -> None:
+    for number in (4, -1, 10**30):
+        answer = httpx.post(
+            f"{gateway}/v1/admin/shards/{number}/optimize", headers={"Authorization": f"Bearer {admin_key}"}
+        )
+        problem(answer, 404, "not_found")
 
 
 def test_tenants_and_keys(gateway: str, admin_key: str) -> None:

@@ -163,6 +163,7 @@ def test_the_async_client_does_all_that_the_other_does(gateway: str, tenant_key:
             receipt = await client.remember("ada", "green tea", key="k", tags=["drink"])
             assert (await receipt.wait("searchable")).reached is State.SEARCHABLE
             recalled = await client.recall("ada", "tea", tags=["drink"])
+            assert (await client.recall(["ada", "nobody"], "tea", tags=["drink"])).hits == recalled.hits
             assert [hit.memory.content for hit in recalled] == ["green tea"]
             assert (await client.get("ada", receipt.id)).key == "k"
             assert (await client.receipt("ada", receipt.id)).state is State.SEARCHABLE

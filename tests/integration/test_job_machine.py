@@ -384,7 +384,7 @@ class Lives(RuleBasedStateMachine):
     def not_dead(self, n: int) -> None:
         """A holder that lost his lease was late, not dead."""
         held = pick([held for held in self.held if not held.alive], n)
-        jobs.not_dead(self.shard, held.claim)
+        jobs.not_dead(self.shard, held.claim.token, held.claim.numbers)
         for memory in self.memories.values():
             job = memory.job
             if job is not None and job.died_in == held.claim.token and job.deaths:

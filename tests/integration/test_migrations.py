@@ -20,7 +20,7 @@ from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
 from tests.support import MakeSettings, sql
 
-PARTS = {"recall.holds", "recall.every_similarity", "recall.filtered_similarity", "jobs.later"}
+PARTS = {"recall.holds", "recall.every_similarity", "recall.filtered_similarity", "jobs.later", "jobs.timeline"}
 PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
 """Parts of other queries, which are no statements of their own."""
 
@@ -101,6 +101,7 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 beyond="<",
                 order="DESC",
                 later=jobs["later"].text,
+                timeline=jobs["timeline"].text,
                 shard=shard.schema,
                 schema=shard.schema,
                 vectors=lane.table,

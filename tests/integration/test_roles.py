@@ -23,10 +23,10 @@ from memlane.embedded.process import spawn
 from memlane.errors import Misconfigured
 from memlane.storage import jobs, models, strays, tenants, ticks
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import UNHURRIED
 from memlane.storage.jobs import Kind, Terms
 from memlane.storage.migrator import migrate
 from memlane.storage.models import Model
-from memlane.storage.nodes import UNHURRIED
 from memlane.storage.roles import GATEWAY, ROLES, WORKER
 from memlane.tasks import batch_embed, forget, optimize, producers
 from memlane.tasks.embedders import model_of
@@ -115,7 +115,7 @@ def test_the_sweep_takes_up_what_is_left(worker: Lane, settings: Settings) -> No
     if claim is not None:
         assert jobs.renew(shard, claim.token, 30.0)
         jobs.fail(shard, claim.token, "broken")
-        jobs.not_dead(shard, claim)
+        jobs.not_dead(shard, claim.token, claim.numbers)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from memlane.config.celery import ROUTES, WORKER_CLASSES
 from memlane.config.settings import Settings
 from memlane.storage import jobs, strays, ticks
 from memlane.storage.cluster import Shard
+from memlane.storage.connections import UNHURRIED
 from memlane.storage.jobs import Kind, Terms
-from memlane.storage.nodes import UNHURRIED
 from memlane.tasks.lane import Lane
 from memlane.workers import duties
 from tests.support import accepted, count_rows, drain_all, eventually, item, sql
@@ -63,6 +63,17 @@ def test_a_holder_on_a_node_that_was_restarted_did_not_die(lane: Lane, settings:
     assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 10))
     with sql(settings, shard.node.name) as connection:
         connection.execute(f"UPDATE {shard.schema}.leases SET created_at = '2000-01-01'".encode())
+    sleep(0.02)
+    Sweep(lane, Sender())()
+    assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1
+
+
+def test_a_holder_on_a_node_that_has_another_primary_did_not_die(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, item())
+    assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 10))
+    with sql(settings, shard.node.name) as connection:
+        assert connection.execute(f"SELECT timeline FROM {shard.schema}.leases".encode()).fetchone() == ("00000001",)
+        connection.execute(f"UPDATE {shard.schema}.leases SET timeline = '00000000'".encode())
     sleep(0.02)
     Sweep(lane, Sender())()
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1

@@ -1,5 +1,7 @@
 """Properties of the one order that comes out of two searches."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +12,7 @@ SCORES = st.none() | st.floats(-1, 1)
 CANDIDATES = st.lists(
     st.builds(
         Candidate,
+        agent=st.just("ada"),
         number=st.integers(1, 10_000),
         thread=st.none() | st.sampled_from(["a", "b"]),
         position=st.integers(1, 20),
@@ -24,7 +27,7 @@ CANDIDATES = st.lists(
 def candidate(
     number: int, similarity: float | None, words: float | None = None, position: int | None = None
 ) -> Candidate:
-    return Candidate(number, "t" if position else None, position, similarity, words)
+    return Candidate("ada", number, "t" if position else None, position, similarity, words)
 
 
 @given(CANDIDATES, st.integers(1, 40))
@@ -72,6 +75,13 @@ def test_a_neighbour_lifts_and_a_stranger_does_not() -> None:
     assert scores[2].score > scores[3].score
     assert scores[3].context == scores[4].context == 0
     assert scores[2].context == NEIGHBOUR * (scores[1].score - scores[1].context)
+
+
+def test_a_neighbour_is_of_the_same_agent() -> None:
+    """Two agents may have a conversation of the same name."""
+    other = replace(candidate(2, 0.2, position=6), agent="bob")
+    ranked = rank([candidate(1, 0.9, position=5), other], 10)
+    assert {r.context for r in ranked} == {0.0}
 
 
 def test_among_equals_the_newer_comes_first() -> None:

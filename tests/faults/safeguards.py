@@ -1,0 +1,201 @@
+"""The safeguards, and how each is switched off: a small removal that a test has to notice."""
+
+from dataclasses import dataclass
+
+_MACHINE = "tests/integration/test_job_machine.py"
+_DRAINS = "tests/integration/test_drains.py"
+_SWEEP = "tests/integration/test_sweep.py"
+_FORGET = "tests/integration/test_forget.py"
+_STORM = "tests/faults/test_storm.py"
+_LIMITS = "tests/faults/test_limits.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A safeguard that is switched off.
+
+    Attributes:
+        name: of the safeguard.
+        meaning: what is taken away.
+        path: the file, from the root of the tree.
+        before: what stands there, exactly once.
+        after: what is put in its place.
+        tests: those that should notice, the quickest first.
+    """
+
+    name: str
+    meaning: str
+    path: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str:
+        """The file without the safeguard.
+
+        Raises:
+            ValueError: it does not stand there exactly once.
+        """
+        if (times := text.count(self.before)) != 1:
+            raise ValueError(f"{self.name}: what is to be replaced stands {times} times in {self.path}")
+        return text.replace(self.before, self.after)
+
+
+_BY_LEASE = "    SELECT number FROM {shard}.jobs JOIN ended ON lease = token ORDER BY number FOR UPDATE OF jobs\n"
+_BY_NUMBER = (
+    "    SELECT number FROM {shard}.jobs WHERE number = ANY(%(numbers)s::bigint[]) ORDER BY number FOR UPDATE OF jobs\n"
+)
+_ENDED = """WITH ended AS (
+    DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s) WHERE token = %(token)s RETURNING token
+), held AS (
+"""
+_STORE = " for the rest.\n"
+_ATTACH = "-- later; what was forgotten meanwhile needs none.\n"
+
+MUTANTS = (
+    Mutant(
+        "lease token in store",
+        "whoever has claimed a remember job once may finish it, whether or not the lease is still held",
+        "storage/sql/memories.sql",
+        _STORE + _ENDED + _BY_LEASE,
+        _STORE + _ENDED + _BY_NUMBER,
+        (f"{_DRAINS}::test_a_lost_lease_is_fenced", _MACHINE, _STORM),
+    ),
+    Mutant(
+        "lease token in attach",
+        "whoever has claimed an embed job once may finish it, whether or not the lease is still held",
+        "storage/sql/memories.sql",
+        _ATTACH + _ENDED + _BY_LEASE,
+        _ATTACH + _ENDED + _BY_NUMBER,
+        ("tests/integration/test_update.py", _MACHINE, _STORM),
+    ),
+    Mutant(
+        "epoch in the fence",
+        "a writer whose map is stale writes all the same",
+        "storage/migrations/shard/0001_shard.sql",
+        "IF here.state <> 'active' OR here.epoch <> expected THEN",
+        "IF here.state <> 'active' THEN",
+        ("tests/integration/test_accept.py",),
+    ),
+    Mutant(
+        "expiry of leases",
+        "a lease that ran out keeps its jobs",
+        "storage/sql/jobs.sql",
+        "    WHERE expires_at < now()\n    RETURNING token, created_at",
+        "    WHERE false\n    RETURNING token, created_at",
+        (f"{_STORM}::test_a_killed_workers_jobs_are_done_within_the_lease_and_a_little",),
+    ),
+    Mutant(
+        "deaths",
+        "that a holder died counts for nothing, so nothing is narrowed down",
+        "storage/sql/jobs.sql",
+        "jobs.deaths + dead.counts::int AS deaths",
+        "jobs.deaths AS deaths",
+        (f"{_DRAINS}::test_dead_holders_make_claims_smaller_until_a_job_is_parked", _MACHINE),
+    ),
+    Mutant(
+        "restarts of a node",
+        "a lease that ran out while its node was down counts as a death",
+        "storage/sql/jobs.sql",
+        "created_at > pg_postmaster_start_time() AND coalesce",
+        "coalesce",
+        (f"{_SWEEP}::test_a_holder_on_a_node_that_was_restarted_did_not_die",),
+    ),
+    Mutant(
+        "change of the primary",
+        "a lease that ran out while a standby became the primary counts as a death",
+        "storage/sql/jobs.sql",
+        "AND coalesce(timeline = {timeline}, true) AS counts",
+        "AND {timeline} IS NOT NULL AS counts",
+        (_SWEEP,),
+    ),
+    Mutant(
+        "leases are given back after an outage",
+        "what could not be given back while its node was down is forgotten, and runs out",
+        "workers/returns.py",
+        "        if self._settled(owed):\n            return\n",
+        "        self._settled(owed)\n        return\n",
+        ("tests/faults/test_outages.py",),
+    ),
+    Mutant(
+        "the sweep",
+        "nobody looks for work that nobody does",
+        "beat/sweep.py",
+        '        """Sweep once; a node that is still being swept is left out."""\n',
+        '        """Sweep once; a node that is still being swept is left out."""\n        return\n',
+        (f"{_STORM}::test_a_wiped_redis_is_recovered_from_within_seconds",),
+    ),
+    Mutant(
+        "renewal of leases",
+        "a lease is not renewed while its work goes on",
+        "workers/keeper.py",
+        "        if now - renewed >= lease_s / 3:\n",
+        "        if False:\n",
+        (f"{_DRAINS}::test_the_keeper_renews_while_the_provider_takes_its_time",),
+    ),
+    Mutant(
+        "identities",
+        "an id that was accepted before is accepted again",
+        "storage/sql/ids.sql",
+        "    ON CONFLICT (agent, id) DO NOTHING\n    RETURNING number\n",
+        "    ON CONFLICT (agent, id) DO UPDATE SET number = EXCLUDED.number\n    RETURNING number\n",
+        (f"{_STORM}::test_nothing_is_lost_doubled_or_resurrected",),
+    ),
+    Mutant(
+        "delete before insert",
+        "effects are written for the claimed jobs, whether or not the delete got them",
+        "storage/sql/memories.sql",
+        """), gone AS (
+    DELETE FROM {shard}.jobs USING held WHERE jobs.number = held.number
+    RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.position, jobs.payload, jobs.created_at
+), owners""",
+        """), deleted AS (
+    DELETE FROM {shard}.jobs USING held WHERE jobs.number = held.number
+), gone AS (
+    SELECT jobs.number, jobs.tenant, jobs.agent, jobs.id, jobs.position, jobs.payload, jobs.created_at
+    FROM {shard}.jobs JOIN ended ON lease = token
+), owners""",
+        (f"{_FORGET}::test_forgetting_against_finishing", _MACHINE, _STORM),
+    ),
+    Mutant(
+        "the mark of a forgotten agent",
+        "a finish does not look whether its agent was forgotten meanwhile",
+        "storage/sql/memories.sql",
+        "gone.number < owners.forgotten_before AS forgotten",
+        "false AS forgotten",
+        (f"{_FORGET}::test_an_agent_while_a_drain_holds_its_jobs", _MACHINE, _STORM),
+    ),
+    Mutant(
+        "time-out of locks",
+        "a statement waits for a lock as long as for anything",
+        "storage/connections.py",
+        '        "lock_timeout": timeout_ms // 2,\n',
+        "",
+        (_LIMITS,),
+    ),
+    Mutant(
+        "time-out of idle transactions",
+        "a session that stalls in a transaction keeps its locks until the sweep comes",
+        "storage/connections.py",
+        '        "idle_in_transaction_session_timeout": timeout_ms,\n',
+        "",
+        (_LIMITS,),
+    ),
+    Mutant(
+        "end of stalled sessions",
+        "the sweep ends no session",
+        "storage/sql/jobs.sql",
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()\n",
+        "WHERE false\n",
+        (f"{_SWEEP}::test_a_session_that_stalls_in_a_transaction_is_ended",),
+    ),
+    Mutant(
+        "fsync of the embedded Postgres",
+        "a commit does not wait for the disk",
+        "embedded/postgres.py",
+        '    "wal_level": "logical",\n',
+        '    "wal_level": "logical",\n    "fsync": "off",\n',
+        (f"{_STORM}::test_a_wiped_redis_is_recovered_from_within_seconds",),
+    ),
+)
+"""All of them, in the order of the table."""
