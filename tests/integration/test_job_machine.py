@@ -6,8 +6,9 @@ sets how many lives are lived: `JOB_LIVES=5000 pytest tests/integration/test_job
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from hashlib import sha256
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -40,8 +41,8 @@ from tests.support import sql
 
 T = TypeVar("T")
 
-LIVES = int(os.environ.get("JOB_LIVES", "120"))
-STEPS = 40
+LIVES = int(os.environ.get("JOB_LIVES", "100"))
+STEPS = 25
 CLAIM_SIZE = 4
 NARROWED, DEATHS_ALONE = 2, 1
 DEADLY = 2
@@ -74,6 +75,22 @@ EMPTY = "; ".join(
     f"DELETE FROM {{s}}.{table}"
     for table in ("jobs", "leases", "versions", "memories", "{v}", "ids", "threads", "ledger", "agents", "memory_stats")
 )
+
+
+class Past(Enum):
+    """What was before a life begins."""
+
+    NOTHING = auto()
+    STORED = auto()
+    """Some memories wait, some are stored, some have their vector."""
+    HELD = auto()
+    """Somebody holds jobs of both kinds, on leases that have run out."""
+    PARKED = auto()
+    """Jobs of both kinds are parked, and others held."""
+    LOST = auto()
+    """Holders of both kinds have lost their leases, and others have the jobs."""
+    FORGOTTEN = auto()
+    """Jobs of both kinds are held of agents that were forgotten."""
 
 
 @dataclass
@@ -195,19 +212,26 @@ class Lives(RuleBasedStateMachine):
 
     # What happens.
 
-    @initialize(age=st.integers(0, 3))
-    def begin(self, age: int) -> None:
-        """Nothing is there, or the older the more: waiting and stored, in somebody's hands, parked before and after."""
-        if age > 0:
-            for owner, which in zip(OWNERS, ([0, 1, 2, 3], [0, 1], [0, 1]), strict=True):
-                self.accept(owner, which)
-            self._take(Kind.REMEMBER, lambda held: self.store(held, {0}))
-        for _ in range(DEADLY if age > 2 else 0):
+    @initialize(past=st.sampled_from(Past))
+    def begin(self, past: Past) -> None:
+        """What was before: so that short lives get far."""
+        if past is Past.NOTHING:
+            return
+        for owner, which in zip(OWNERS, ([0, 1, 2, 3], [0, 1], [0, 1]), strict=True):
+            self.accept(owner, which)
+        self._take(Kind.REMEMBER, lambda held: self.store(held, {0}))
+        for _ in range(DEADLY if past is Past.PARKED else 0):
             self._take(Kind.REMEMBER, lambda held: self.run_out(held, "failed", swept=True))
             self._take(Kind.EMBED, lambda held: self.run_out(held, "failed", swept=True))
-        if age > 1:
+        if past is not Past.STORED:
+            self._take(Kind.EMBED, lambda held: self.run_out(held, "late", past is Past.LOST))
+            self._take(Kind.REMEMBER, lambda held: self.run_out(held, "late", past is Past.LOST))
+        if past is Past.LOST:
             self._take(Kind.EMBED, lambda _: None)
             self._take(Kind.REMEMBER, lambda _: None)
+        if past is Past.FORGOTTEN:
+            self.forget_agent(OWNERS[0])
+            self.forget_agent(OWNERS[1])
 
     def _take(self, kind: Kind, then: Callable[[int], None]) -> None:
         """One claim of a kind, and what becomes of it; suspects first, as in a drain."""
@@ -576,23 +600,87 @@ def offer(agent: int, id_: UUID, content: str) -> Offer:
     return Offer(agent, id_, sha256(content.encode()).digest(), None, payload)
 
 
-@pytest.mark.timeout(3600 if "JOB_LIVES" in os.environ else 240)
-def test_any_life_that_jobs_can_live(settings: Settings, make_lane: Callable[[Settings], Lane]) -> None:
+MOVES: Mapping[str, Callable[[Lives], object]] = {
+    "accept": lambda life: life.accept(OWNERS[0], [3, 4]),
+    "accept other content": lambda life: life.accept_other_content(0),
+    "claim": lambda life: [life.claim(kind, "q", CLAIM_SIZE) for kind in (Kind.REMEMBER, Kind.EMBED)],
+    "claim suspects": lambda life: [life.claim_suspects(kind, "q", CLAIM_SIZE) for kind in (Kind.REMEMBER, Kind.EMBED)],
+    "renew": lambda life: [life.renew(n) for n in range(len(life.held))],
+    "release": lambda life: [life.release(n) for n in range(len(life.held))],
+    "die": lambda life: [life.run_out(0, "late", True) for held in list(life.held) if held.alive],
+    "restart": lambda life: [life.run_out(0, "restarted", True) for held in list(life.held) if held.alive],
+    "fail": lambda life: [life.run_out(0, "failed", False) for held in list(life.held) if held.alive],
+    "expire": lambda life: life.expire(),
+    "come late": lambda life: [life.not_dead(n) for n, _ in enumerate(h for h in life.held if not h.alive)],
+    "retry": lambda life: life.retry(0, True),
+    "drop": lambda life: life.drop(0, True),
+    "forget a memory": lambda life: [life.forget_memory(n) for n in range(len(life.memories))],
+    "forget an agent": lambda life: life.forget_agent(OWNERS[0]),
+    "forget all agents": lambda life: [life.forget_agent(owner) for owner in OWNERS],
+    "remove what is forgotten": lambda life: life.remove_forgotten(),
+    "update": lambda life: [
+        life.update(n, CONTENTS[2]) for n, _ in enumerate(m for m in life.memories.values() if m.said)
+    ],
+    "open what is missing": lambda life: life.open_missing(),
+}
+"""Everything that may happen to all that it may happen to."""
+
+
+@pytest.fixture
+def lane(settings: Settings, make_lane: Callable[[Settings], Lane]) -> Lane:
+    """A lane on a database that may lose what it has committed, if it crashes; it is faster."""
     with sql(settings) as connection:
-        database = connection.info.dbname
-        connection.execute(
-            f"ALTER DATABASE {database} SET synchronous_commit = off".encode()
-        )  # it may crash; it is fast
-    lane = make_lane(settings)
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off".encode())
+    return make_lane(settings)
+
+
+@pytest.fixture
+def new_life(lane: Lane, settings: Settings) -> Iterator[Callable[[], Lives]]:
+    """Makes lives, one after the other, in the same shard."""
     shard = next(shard for shard in lane.cluster.shards() if shard.node.name == "node-1")
     with sql(settings) as connection:
-        run_state_machine_as_test(
-            cast(Any, lambda: Lives(lane, shard, connection)),  # any callable will do
-            settings=hypothesis.settings(
-                max_examples=LIVES,
-                stateful_step_count=STEPS,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-                database=None,
-            ),
-        )
+        yield lambda: Lives(lane, shard, connection)
+
+
+@pytest.mark.timeout(600)
+def test_whatever_happens_everybody_comes_to_an_end(new_life: Callable[[], Lives]) -> None:
+    """After each past each move; then all who hold something finish it, or come late, and all is cleared up."""
+    for past in Past:
+        for name, move in MOVES.items():
+            try:
+                _live(new_life(), past, move)
+            except BaseException as error:
+                error.add_note(f"{name}, after {past.name.lower()}")
+                raise
+
+
+def _live(life: Lives, past: Past, move: Callable[[Lives], object]) -> None:
+    life.begin(past)
+    if not life.memories:
+        life.accept(OWNERS[0], [0, 1])
+    life.holds()
+    move(life)
+    life.holds()
+    for held in list(life.held):
+        same = [other for other in life.held if other.claim.kind is held.claim.kind]
+        finish = life.store if held.claim.kind is Kind.REMEMBER else life.attach
+        finish(same.index(held), {0, 2})
+        life.holds()
+    life.expire()
+    life.remove_forgotten()
+    life.open_missing()
+    life.holds()
+
+
+@pytest.mark.timeout(3600 if "JOB_LIVES" in os.environ else 600)
+def test_any_life_that_jobs_can_live(new_life: Callable[[], Lives]) -> None:
+    run_state_machine_as_test(
+        cast(Any, new_life),  # any callable will do
+        settings=hypothesis.settings(
+            max_examples=LIVES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            database=None,
+        ),
+    )
