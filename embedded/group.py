@@ -15,13 +15,14 @@ STANDBY = "memlane_standby"
 CONFIRMING = 1
 """How many standbys have to have what is written on their disks before it is confirmed."""
 
-_SETTINGS = {
+STANDBY_SETTINGS = {
     "hot_standby_feedback": "on",  # a recall on a standby is not cancelled by what is vacuumed away
     "wal_keep_size": "'1GB'",  # what a standby may be behind and still follow; a slot would keep all, and fill the disk
     "wal_sender_timeout": "'5s'",
     "wal_receiver_timeout": "'5s'",
     "wal_retrieve_retry_interval": "'500ms'",
 }
+"""What servers of a node with standbys have in common; docker-compose.yml has the same."""
 
 
 def names_of(node: str, standbys: int) -> list[str]:
@@ -116,7 +117,7 @@ def _settings(name: str, ports: Mapping[str, int], secrets: Secrets) -> dict[str
         "connect_timeout": "2",
     }
     return {
-        **_SETTINGS,
+        **STANDBY_SETTINGS,
         "cluster_name": f"'{name}'",  # which a standby also calls itself
         "primary_conninfo": "'" + " ".join(f"{key}={value}" for key, value in upstream.items()) + "'",
         "synchronous_standby_names": f"'{confirmed_by(list(ports))}'",

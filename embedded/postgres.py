@@ -52,7 +52,7 @@ class Postgres:
     folder: Path
     port: int
     password: str = field(repr=False)
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def data(self) -> Path:

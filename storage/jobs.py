@@ -128,9 +128,12 @@ def _both(one: Any, other: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited."""
+    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited.
 
-    kind: Kind
+    The kind may be one that only a newer version knows.
+    """
+
+    kind: str
     open: int
     leased: int
     parked: int
@@ -273,7 +276,7 @@ def idle_work(shard: Shard) -> list[Kind]:
 
 def backlog(shard: Shard) -> list[Backlog]:
     """What is open, by kind."""
-    return [Backlog(Kind(kind), *counts) for kind, *counts in shard.run(_SQL["backlog"])]
+    return [Backlog(*row) for row in shard.run(_SQL["backlog"])]
 
 
 def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> int:

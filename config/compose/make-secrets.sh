@@ -21,10 +21,13 @@ keep() {
     mv "$1.new" "$1"
 }
 
-for role in superuser migrator gateway worker; do keep "postgres_$role" "$(random 24)"; done
+for role in superuser migrator gateway worker standby; do keep "postgres_$role" "$(random 24)"; done
+# A node's address names all its servers: whoever connects finds the primary among them.
 for role in migrator gateway worker; do
     login="postgresql://memlane_$role:$(cat "postgres_$role")"
-    keep "nodes_$role" "{\"node-1\": \"$login@node-1:5432/memlane\", \"node-2\": \"$login@node-2:5432/memlane\"}"
+    first="$login@node-1:5432,node-1-b:5432,node-1-c:5432/memlane"
+    second="$login@node-2:5432,node-2-b:5432,node-2-c:5432/memlane"
+    keep "nodes_$role" "{\"node-1\": \"$first\", \"node-2\": \"$second\"}"
 done
 for server in broker cache; do
     keep "redis_$server" "requirepass $(random 24)"

@@ -21,16 +21,20 @@ import pytest
 
 from memlane import Client
 from memlane.embedded.ports import free_port
-from memlane.embedded.postgres import DATABASE, SUPERUSER, Postgres, binaries
 from memlane.embedded.process import Command, spawn
 from memlane.embedded.redis import Redis, program
 from tests import compose
-from tests.compose import ROOT, Compose, Service
+from tests.compose import Compose, Service
 from tests.local import LocalProcess
 from tests.processes import DIMS, GatedProvider
+from tests.servers import Servers, following, names_of
 from tests.support import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+
+FIRST, B, C = NODE = names_of("node-1")
+NODES = [*NODE, "node-2", "node-2-b"]
+"""The servers that run: one standby of node-2 is lost from the beginning."""
 
 PROGRAMS = {
     "python": [sys.executable],
@@ -49,6 +53,7 @@ class Machine:
     secrets: Path
     told: Mapping[str, str]
     """What the operator wrote into .env."""
+    nodes: Servers
     ports: dict[str, int] = field(default_factory=dict)
     started: list[tuple[Service, LocalProcess]] = field(default_factory=list)
 
@@ -58,8 +63,7 @@ class Machine:
 
     def local(self, service: Service, number: int, text: str) -> str:
         """A text with this machine's addresses and paths."""
-        for name in ("node-1", "node-2"):
-            text = text.replace(f"@{name}:5432", f"@127.0.0.1:{self.port(name)}")
+        text = self.nodes.local(text)
         for name in ("broker", "cache"):
             text = text.replace(f"@{name}:6379", f"@127.0.0.1:{self.port(name)}")
         for _, _, inside in service.ports:
@@ -117,10 +121,12 @@ def machine(server_folder: Path, provider: tuple[GatedProvider, str]) -> Iterato
     folder = server_folder / "compose"
     folder.mkdir(mode=0o711)
     compose.make_secrets(folder / "secrets")
-    made = Machine(compose.read(told), folder, folder / "secrets", told)
+    file, secrets = compose.read(told), folder / "secrets"
+    made = Machine(file, folder, secrets, told, Servers(file, folder, secrets))
     yield made
     for _, process in made.started:
         process.teardown()
+    made.nodes.teardown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -128,37 +134,18 @@ def machine(server_folder: Path, provider: tuple[GatedProvider, str]) -> Iterato
 def servers(machine: Machine) -> Iterator[Machine]:
     """The servers, with the settings of the file."""
     running = []
-    for name in ("node-1", "node-2"):
-        node = make_node(machine, machine.compose.services[name])
-        running.append((node.command(), spawn(node.command(), machine.folder / f"{name}.log")))
-        node.wait(running[-1][1])
-        make_roles(machine, node)
+    machine.nodes.start(*NODES)
     for name in ("broker", "cache"):
         command = redis_command(machine, machine.compose.services[name])
         running.append((command, spawn(command, machine.folder / f"{name}.log")))
         password = (machine.secrets / f"redis_{name}").read_text().split()[1]
         Redis(machine.folder / name, machine.port(name), password).wait(running[-1][1])
+    machine.nodes.await_healthy(*NODES)
     yield machine
+    machine.nodes.stop(*machine.nodes.running)
     for command, process in reversed(running):
         process.send_signal(command.end_signal)
         assert process.wait(30) == 0
-
-
-def make_node(machine: Machine, service: Service) -> Postgres:
-    """A node as the image makes it: with the file's settings."""
-    pairs = [part.removeprefix("-c").split("=", 1) for part in service.command[1:]]
-    node = Postgres(service.name, machine.folder / service.name, machine.port(service.name), "secret", dict(pairs))
-    node.prepare()
-    return node
-
-
-def make_roles(machine: Machine, node: Postgres) -> None:
-    """What the image does once: run the scripts that are mounted."""
-    psql = binaries(node.folder) / "psql"
-    told = {"POSTGRES_USER": SUPERUSER, "POSTGRES_DB": DATABASE, "SECRETS": str(machine.secrets)}
-    where = {"PGHOST": "127.0.0.1", "PGPORT": str(node.port), "PGPASSWORD": node.password}
-    env = {"PATH": f"{psql.parent}:{os.environ['PATH']}", **told, **where}
-    subprocess.run([str(ROOT / "config" / "postgres" / "roles.sh")], env=env, check=True, capture_output=True)
 
 
 def redis_command(machine: Machine, service: Service) -> Command:
@@ -197,14 +184,19 @@ def test_the_services_start_work_and_stop(started: Machine) -> None:
     assert [node["up"] for node in status["nodes"]] == [True, True]
     assert status["broker"]["settings"]["maxmemory-policy"] == "noeviction"
     assert all(node["settings"]["fsync"] == "on" for node in status["nodes"])
-    with Client(f"http://127.0.0.1:{machine.port('gateway')}", tenant_key) as client:
+    assert all(node["settings"]["synchronous_standby_names"].startswith("ANY 1 (") for node in status["nodes"])
+    assert machine.nodes.states(*NODE) == following(B, C)
+    with Client(f"http://127.0.0.1:{machine.port('gateway')}", tenant_key, retries=40) as client:
         client.remember("ada", "green tea in Lisbon").wait("searchable", timeout=30)
         assert client.recall("ada", "tea").hits[0].memory.content == "green tea in Lisbon"
         assert json.loads(command_line(machine, "ledger", "--json"))["events"]["stored"] == 1
         back_up(machine)
         client.forget_agent("ada")
         eventually(lambda: not list(client.memories("ada")), 30)
-    look_with_flower(machine)
+        look_with_flower(machine)
+        for _, process in machine.started:
+            assert "shard_skipped" not in process.logs(), process.name  # nobody lacks a right
+        go_on_without_a_primary(machine, client)
     stop_in_good_order(machine)
 
 
@@ -228,6 +220,23 @@ def back_up(machine: Machine) -> None:
     done = subprocess.run([*PROGRAMS[argv[0]], *argv[1:]], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "1 memories in" in done.stdout
+
+
+def go_on_without_a_primary(machine: Machine, client: Client) -> None:
+    """The primary of the node with the control schema is killed, and a standby promoted; nobody is started again."""
+    agents = [f"agent {number}" for number in range(8)]
+    for agent in agents:
+        client.remember(agent, "before")
+    machine.nodes.kill(FIRST)
+    promoted = [name for name in (B, C) if machine.nodes.run(name, "/memlane/promote.sh").returncode == 0]
+    assert len(promoted) == 1
+    for agent in agents:
+        client.remember(agent, "after").wait("searchable", timeout=60)
+        eventually(lambda a=agent: {m.content for m in client.memories(a)} == {"before", "after"}, 60)  # type: ignore[misc]
+    machine.nodes.lose(FIRST)
+    machine.nodes.start(FIRST)
+    machine.nodes.await_healthy(FIRST)
+    eventually(lambda: set(machine.nodes.states(*NODE)) == {*NODE} - {*promoted}, 60)
 
 
 def look_with_flower(machine: Machine) -> None:
@@ -254,7 +263,6 @@ def stop_in_good_order(machine: Machine) -> None:
         assert code in (0, -signal.SIGTERM), (process.name, code)
         assert monotonic() - begun < service.stop_grace_s
         assert "Traceback" not in process.logs(), process.name
-        assert "shard_skipped" not in process.logs(), process.name  # nobody lacks a right
 
 
 def test_a_second_migrate_does_nothing(servers: Machine) -> None:
@@ -263,7 +271,7 @@ def test_a_second_migrate_does_nothing(servers: Machine) -> None:
     assert (first.wait(120), second.wait(120)) == (0, 0), first.logs() + second.logs()
     assert all("is the admin's" in process.logs() for process in (first, second))
     uris = json.loads(servers.local(migrate, 1, (servers.secrets / "nodes_migrator").read_text()))
-    with psycopg.connect(uris["node-1"]) as connection:
+    with psycopg.connect(uris["node-1"], target_session_attrs="read-write") as connection:
         assert connection.execute("SELECT count(*) FROM control.api_keys").fetchone() == (1,)
     assert all(process.logs().count("up to date") == 1 for process in (first, second))
 

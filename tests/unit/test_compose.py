@@ -14,13 +14,16 @@ from celery.bin.celery import celery as celery_command
 from memlane.cli.app import app as memlane_app
 from memlane.config.celery import WORKER_CLASSES, QueueName
 from memlane.config.settings import Settings, WorkerClassName, load_settings
+from memlane.embedded.group import CONFIRMING, STANDBY_SETTINGS
 from memlane.storage.tenants import prefix_of
 from tests import compose
 from tests.compose import ROOT, Service
+from tests.servers import names_of
 
 MakeSettingsOf = Callable[[Service], Settings]
 
 COMPOSE = compose.read()
+NODES = {node: names_of(node) for node in ("node-1", "node-2")}
 OTHERS = {"SENTRY_DSN"}
 """Settings that are not called MEMLANE_<FIELD>."""
 
@@ -68,7 +71,7 @@ def test_variables_are_filled_in_as_compose_does() -> None:
 
 def test_nothing_has_to_be_set_but_the_secrets() -> None:
     assert {s.name for s in COMPOSE.ours} >= {"migrate", "gateway", "admin", "beat", "flower"}
-    assert {name for name in COMPOSE.services if name.startswith("node-")} == {"node-1", "node-2"}
+    assert {name for name in COMPOSE.services if name.startswith("node-")} == {*NODES["node-1"], *NODES["node-2"]}
     assert COMPOSE.services["beat"].replicas == 2
 
 
@@ -182,8 +185,12 @@ def test_what_is_waited_for_is_there(service: Service) -> None:
         waited_for = COMPOSE.services[name]
         if condition == "service_healthy":
             assert waited_for.check
+        elif condition == "service_started":
+            assert name in {standby for _, *standbys in NODES.values() for standby in standbys}
         else:
             assert (condition, name) == ("service_completed_successfully", "migrate")
+    if any(name in NODES for name in service.depends_on):
+        assert {name for names in NODES.values() for name in names} <= set(service.depends_on)
 
 
 @begun
@@ -211,7 +218,7 @@ def test_secrets_and_volumes_are_declared_and_made(secrets: Path) -> None:
 
 
 def test_servers_keep_what_they_are_given() -> None:
-    for name in ("node-1", "node-2"):
+    for name in (name for names in NODES.values() for name in names):
         node = COMPOSE.services[name]
         assert {"-cfsync=on", "-cfull_page_writes=on", "-csynchronous_commit=on"} <= set(node.command)
         assert {"-clog_error_verbosity=terse", "-clog_min_error_statement=panic"} <= set(node.command)
@@ -229,6 +236,29 @@ def test_servers_keep_what_they_are_given() -> None:
     assert (cache["--appendonly"], cache["--maxmemory-policy"]) == ("no", "allkeys-lru")
 
 
+@pytest.mark.parametrize("node", NODES)
+def test_the_servers_of_a_node_know_each_other(node: str) -> None:
+    names, volumes = NODES[node], set()
+    for name in names:
+        server = COMPOSE.services[name]
+        told = server.environment
+        assert (told["SERVER"], told["SERVERS"].split()) == (name, names)
+        assert told["OTHERS"].split(",") == [f"{other}:5432" for other in names if other != name]
+        assert told["STANDBYS_CONFIRM"] == str(CONFIRMING)
+        assert server.command == COMPOSE.services[node].command  # a standby may have no less than its primary
+        assert {f"-c{name}={value.strip(chr(39))}" for name, value in STANDBY_SETTINGS.items()} <= set(server.command)
+        assert server.raw["entrypoint"] == ["/memlane/server.sh"]
+        split = [str(volume).split(":") for volume in server.raw["volumes"]]
+        mounted = {target: source for source, target, *_ in split}
+        volumes.add(mounted["/var/lib/lineup"])
+        assert told["LINEUP"] == "/var/lib/lineup"
+        assert mounted["/memlane"] == "./config/postgres"
+        scripts = [source for target, source in mounted.items() if target.startswith("/docker-entrypoint-initdb.d/")]
+        assert all((ROOT / script).stat().st_mode & 0o111 for script in (*scripts, "config/postgres/server.sh"))
+        assert "postgres_standby" in server.secrets
+    assert volumes == {f"{node}-lineup"}
+
+
 def options(service: Service) -> dict[str, str]:
     return dict(zip(service.command[1::2], service.command[2::2], strict=True))
 
@@ -243,14 +273,17 @@ def test_secrets_are_made_once_and_for_their_maker_alone(tmp_path: Path) -> None
     compose.make_secrets(folder)
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {"flower_password"}
+    (folder / "nodes_worker").unlink()  # as an upgrade has it made anew, with the password that there is
+    compose.make_secrets(folder)
+    assert (folder / "nodes_worker").read_bytes() == before["nodes_worker"]
     random = [name for name in before if name.startswith(("postgres_", "redis_", "flower_"))]
     assert len({before[name] for name in random}) == len(random)
     assert prefix_of((folder / "admin_key").read_text().strip())
     for name in ("nodes_gateway", "nodes_worker", "nodes_migrator"):
         password = (folder / name.replace("nodes", "postgres")).read_text().strip()
         for node, uri in json.loads((folder / name).read_text()).items():
-            assert uri == f"postgresql://memlane_{name.removeprefix('nodes_')}:{password}@{node}:5432/memlane"
-            assert node in COMPOSE.services
+            hosts = ",".join(f"{server}:5432" for server in NODES[node])
+            assert uri == f"postgresql://memlane_{name.removeprefix('nodes_')}:{password}@{hosts}/memlane"
     for server in ("broker", "cache"):
         password = (folder / f"redis_{server}").read_text().split()[1]
         assert (folder / f"{server}_url").read_text().strip() == f"redis://:{password}@{server}:6379/0"
