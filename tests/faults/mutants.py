@@ -33,7 +33,8 @@ _LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", "site"
 )
 
-_LONGEST_S = 300
+_LONGEST_S = 900
+"""How long tests may take in a copy; most are done within a minute."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Verdict:
 
     Attributes:
         mutant: the safeguard that was off.
-        noticed_by: the first test that failed; None if all passed, or none could run.
+        noticed_by: the first test that failed; None if all passed, or they could not be run.
         took_s: how long it took to decide.
         said: the end of what the tests said.
     """
@@ -51,6 +52,11 @@ class Verdict:
     noticed_by: str | None
     took_s: float
     said: str
+
+    @property
+    def unnoticed(self) -> str:
+        """Why nobody has noticed: all tests passed, or they could not be run."""
+        return "NOBODY NOTICED" if re.search(r"^\d+ passed", self.said, re.MULTILINE) else "NOT DECIDED"
 
 
 def main() -> int:
@@ -66,13 +72,13 @@ def main() -> int:
     if not given.names and not survivors:
         PAGE.write_text(_page(verdicts))
     for verdict in survivors:
-        _say(f"\n{verdict.mutant.name} survived:\n{verdict.said}")
+        _say(f"\n{verdict.mutant.name}: {verdict.unnoticed}\n{verdict.said}")
     return 1 if survivors else 0
 
 
 def _decided(mutant: Mutant) -> Verdict:
     verdict = _judge(mutant)
-    _say(f"{verdict.took_s:5.0f} s  {mutant.name}: {verdict.noticed_by or 'NOBODY NOTICED'}")
+    _say(f"{verdict.took_s:5.0f} s  {mutant.name}: {verdict.noticed_by or verdict.unnoticed}")
     return verdict
 
 

@@ -50,7 +50,7 @@ class Tally:
     def report(self) -> str:
         """Two tables for people."""
         summary = self.summary()
-        by_kind = table(("fault", "times", "slowest recovery, s"), list(self._by_kind()))
+        by_kind = table(("fault", "times", "slowest recovery alone, s", "among others, s"), list(self._by_kind()))
         return (
             table(list(summary), [[f"{value:,}" if isinstance(value, int) else value for value in summary.values()]])
             + "\n"
@@ -58,16 +58,22 @@ class Tally:
         )
 
     def _by_kind(self) -> Iterator[Sequence[str]]:
-        """How often each struck, and the slowest recovery of the rounds in which it was the last."""
+        """How often each struck, and the slowest recovery of the rounds with it alone, and with others."""
         times = Counter(fault for one in self.rounds for fault in one.faults)
         for fault, count in sorted(times.items()):
-            lasts = [one.recovery_s for one in self.rounds if one.faults[-1] == fault]
-            yield fault, str(count), f"{max(lasts):.1f}" if lasts else "never the last"
+            struck = [one for one in self.rounds if fault in one.faults]
+            alone = [one.recovery_s for one in struck if set(one.faults) == {fault}]
+            others = [one.recovery_s for one in struck if set(one.faults) != {fault}]
+            yield fault, str(count), _slowest(alone), _slowest(others)
 
     def write(self, path: Path) -> None:
         """Everything, as JSON."""
         rounds = [asdict(one) for one in self.rounds]
         path.write_text(json.dumps({**self.summary(), "each": rounds, "whole": asdict(self.whole)}, indent=1) + "\n")
+
+
+def _slowest(recoveries: Sequence[float]) -> str:
+    return f"{max(recoveries):.1f}" if recoveries else "-"
 
 
 def _left(counted: Counted) -> int:

@@ -21,8 +21,8 @@ def test_the_figures(tmp_path: Path) -> None:
     tally = Tally("redis", [GOOD, BAD], Counted())
     report = tally.report()
     assert "| redis | 2 | 3 | 150 | 1 | 0 | 0 | 0 | 0 | 2 | 0 |" in report
-    assert "| node killed | 1 | never the last |" in report
-    assert "| poison | 1 | 12.3 |" in report
+    assert "| node killed | 1 | - | 12.3 |" in report
+    assert "| redis wiped | 1 | 90.0 | - |" in report
     tally.write(tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["lost"], found["each"][1]["counted"]["lost"]) == (1, ["one"])
