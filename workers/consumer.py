@@ -20,6 +20,12 @@ _OURS = ("memory.", "drain.", "beat.")
 _FOR_OTHERS_S = 2.0
 """How long a task that we do not know is kept before it goes back to its queue: it must not go round and round."""
 
+_PATIENCE_S = 5.0
+"""How long we wait for a connection to put such a message back by."""
+
+_KEPT = ("correlation_id", "reply_to", "priority", "delivery_mode")
+"""What goes back with it, beside its headers and its body."""
+
 _OF_A_MESSAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a message that keeps to no protocol makes Celery and kombu raise. (kombu counts KeyError among the errors of
 a connection, upon which Celery reconnects, gets the message again, and in the end gives up.)"""
@@ -75,9 +81,27 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
         self.timer.call_after(_FOR_OTHERS_S, self._put_back, (message,))
 
     def _put_back(self, message: Any) -> None:
-        """Let another worker have a message."""
+        """Let another worker have a message: at the end of its queue, so that it is in nobody's way meanwhile.
+
+        Whoever gets a message twice, because we ended in between, knows it by its id.
+        """
         self.qos.decrement_eventually()
-        message.reject_log_error(_quiet, self.connection_errors, requeue=True)
+        try:
+            with self.app.producer_pool.acquire(block=True, timeout=_PATIENCE_S) as producer:
+                producer.publish(
+                    message.body,
+                    exchange="",
+                    routing_key=message.delivery_info["routing_key"],
+                    headers=message.headers,
+                    content_type=message.content_type,
+                    content_encoding=message.content_encoding,
+                    **{name: message.properties[name] for name in _KEPT if message.properties.get(name) is not None},
+                )
+        except Exception as error:  # noqa: BLE001  # whatever the transport raises, the message must not be lost
+            log.warning("message.not_put_back", why=type(error).__name__)
+            message.reject_log_error(_quiet, self.connection_errors, requeue=True)
+        else:
+            message.ack_log_error(_quiet, self.connection_errors)
 
     def on_invalid_task(self, _body: Any, message: Any, exc: BaseException) -> None:
         """It does not keep to Celery's protocol."""

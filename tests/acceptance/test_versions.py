@@ -89,7 +89,12 @@ def test_a_producers_field_of_a_newer_version_is_kept(
     app.send_task("memory.remember", kwargs={**given, "mood": "sad"})
     app.send_task("memory.remember", kwargs=given)
     eventually(lambda: count_rows(cluster_settings, door.cluster, "memories") == 1, 60)
-    eventually(lambda: count_rows(cluster_settings, door.cluster, "strays", "payload->>'mood' = 'sad'") == 1, 60)
+    eventually(
+        lambda: (
+            count_rows(cluster_settings, door.cluster, "strays", "payload::jsonb->'items'->0->>'mood' = 'sad'") == 1
+        ),
+        60,
+    )
 
 
 def test_a_task_of_a_newer_version_stays_in_its_queue(
