@@ -1,4 +1,4 @@
-"""A node of docker-compose.yml: a primary and two standbys as config/postgres/server.sh starts them, and failover by hand."""
+"""A node of docker-compose.yml: its servers as config/postgres/server.sh starts them, and failover by hand."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests import compose
 from tests.servers import Servers, following, names_of
 from tests.support import eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 NODE = names_of("node-1")
 FIRST, B, C = NODE
