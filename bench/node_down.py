@@ -64,7 +64,10 @@ class Outage:
     """An outage beside what was before it."""
 
     before: Phase
+    first: Phase
+    """When it began: what was under way on that node holds up who did it, until it is given up."""
     during: Phase
+    """After that."""
     back_s: float
     """From when the node answered again until its open work was done."""
 
@@ -113,12 +116,14 @@ def measure(seconds: float, progress: Callable[[str], None]) -> NodeDown:
             progress(f"both nodes up: {before.per_s:.0f} memories/s")
             asyncio.run(_leave_open(here, dead))
             with outage(here, _DOWN):
+                first = _phase(here, f"{_DOWN} {name}", seconds, living, dead)
+                progress(f"{first.name}, at first: {first.per_s:.0f} memories/s")
                 during = _phase(here, f"{_DOWN} {name}", seconds, living, dead)
-            progress(f"{during.name}: {during.per_s:.0f} memories/s")
+            progress(f"{during.name}, then: {during.per_s:.0f} memories/s")
             wait_until_up(here, _DOWN)
             begun = monotonic()
             here.settle()
-            outages.append(Outage(before, during, monotonic() - begun))
+            outages.append(Outage(before, first, during, monotonic() - begun))
         return NodeDown(outages, seconds, circumstances(admin.status()), here.versions())
 
 
@@ -215,14 +220,14 @@ def report(found: NodeDown) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     meaning = (
-        "ms: p50 / p99, before and during; refused: the 503 to callers of node-2's agents; back: from when it answered "
-        "until its open work was done."
+        "share: then, of before; ms: p50 / p99, before and then; refused: the 503 to callers of node-2's agents; back: "
+        "from when it answered until its open work was done."
     )
     lines = [
         told,
         "",
-        "| node-2 | before | during | share | accept of 100, ms | recall, ms | refused, ms | back in s |",
-        "| ------ | ------ | ------ | ----- | ----------------- | ---------- | ----------- | --------- |",
+        "| node-2 | before | at first | then | share | accept of 100, ms | recall, ms | refused, ms | back in s |",
+        "| ------ | ------ | -------- | ---- | ----- | ----------------- | ---------- | ----------- | --------- |",
         *(_line(outage) for outage in found.outages),
         "",
         meaning,
@@ -239,6 +244,7 @@ def _line(outage: Outage) -> str:
     cells = (
         during.name.removeprefix(f"{_DOWN} "),
         f"{before.per_s:,.0f}",
+        f"{outage.first.per_s:,.0f}",
         f"{during.per_s:,.0f}",
         f"{outage.share:.0%}",
         f"{_ms(before.accept_ms)}, {_ms(during.accept_ms)}",

@@ -84,21 +84,13 @@ class Servers:
 
 
 @contextmanager
-def servers(latency_ms: float, nodes: int = 1) -> Iterator[Servers]:
+def servers(latency_ms: float, nodes: int = 1, standbys: int = 0) -> Iterator[Servers]:
     """A stack and a provider, both stopped after the block."""
     folder = Folder(Path(tempfile.mkdtemp(prefix="memlane-bench-")))
     with _provider(latency_ms) as provider:
         arguments = [
-            "--data",
-            str(folder.path),
-            "--port",
-            "0",
-            "--embedder",
-            "openai",
-            "--workers",
-            "4",
-            "--nodes",
-            str(nodes),
+            *("--data", str(folder.path), "--port", "0", "--embedder", "openai", "--workers", "4"),
+            *("--nodes", str(nodes), "--standbys", str(standbys)),
         ]
         told = {"MEMLANE_OPENAI_BASE_URL": f"{provider}/v1", "MEMLANE_OPENAI_DIMS": str(DIMS)}
         state = start_detached(folder, arguments, told)

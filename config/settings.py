@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     slice_s: Seconds = 20.0
     """How long one drain goes on before it makes room for another shard."""
     stop_grace_s: Seconds = 10.0
-    """After SIGTERM: how long a drain may finish before its lease is released for it."""
+    """After SIGTERM: how long a drain may finish before its lease is released for it, and a gateway its requests."""
     deaths_alone: Count = 3
     """How often a job may die alone before it is parked."""
     mark_s: Seconds = 5.0

@@ -52,20 +52,26 @@ def group_of(folder: Folder, node: str) -> Group:
     return group(folder, shape, folder.secrets(), node, ports, lineup.read(folder))
 
 
-def promote(folder: Folder, node: str, wanted: str | None = None) -> Promoted:
+def promote(folder: Folder, node: str, wanted: str | None = None, *, accept_loss: bool = False) -> Promoted:
     """Make a standby of a node its primary: the one that has the most, unless another is named that has as much.
 
     The former primary is stopped if it still runs, and stays out until it is brought back.
 
+    Args:
+        folder: of a stack that runs.
+        node: whose.
+        wanted: the standby's name.
+        accept_loss: go on where a standby does not answer, which may have what no other has.
+
     Raises:
-        Misconfigured: there is no standby that answers, or the one that is named lacks something.
+        Misconfigured: a standby does not answer, or the one that is named lacks something.
     """
     found = group_of(folder, node)
-    _most(found, wanted)  # before anything is stopped
+    _most(found, wanted, accept_loss)  # before anything is stopped
     former = found.lineup.primary
     _send_out(folder, found, former)
     begun = monotonic()
-    best = _most(found, wanted)
+    best = _most(found, wanted, accept_loss)
     lineup.keep(folder, node, found.lineup.promoting(best.name))
     replication.promote(best)
     took_s = monotonic() - begun
@@ -87,19 +93,43 @@ def _listed(state: StackState | None, server: str) -> bool:
     return state is not None and any(process.name == server for process in state.processes)
 
 
-def _most(found: Group, wanted: str | None) -> Postgres:
+def promote_stopped(folder: Folder, node: str) -> str:
+    """Let a standby be the primary of a node when the stack starts: whichever has the most then; the former's name.
+
+    Raises:
+        Misconfigured: there is no such node, or it has no standby.
+    """
+    shape = folder.shape()
+    if shape is None:
+        raise Misconfigured(f"there is no stack in {folder.path}")
+    ports = [0] * (shape.standbys + 1)
+    with folder.locked():
+        found = group(folder, shape, folder.secrets(), node, ports, lineup.read(folder))
+        there = [server for server in found.standbys if replication.is_standby(server)]
+        if not there:
+            raise Misconfigured(f"{node} has no standby here: there is nobody to be promoted")
+        lineup.keep(folder, node, found.lineup.promoting(there[0].name))
+    return found.lineup.primary
+
+
+def _most(found: Group, wanted: str | None, accept_loss: bool) -> Postgres:
     """The standby that has the most of the log.
 
     Raises:
-        Misconfigured: none answers, or another was wanted that has less.
+        Misconfigured: one does not answer, or another was wanted that has less.
     """
     if wanted is not None and wanted not in [server.name for server in found.standbys]:
         raise Misconfigured(f"{wanted} is no standby of {found.name}")
-    has = [
-        (at, server.name == wanted, server.name) for server in found.standbys if (at := replication.received(server))
-    ]
+    positions = {server.name: replication.received(server) for server in found.standbys}
+    has = [(at, name == wanted, name) for name, at in positions.items() if at is not None]
     if not has:
         raise Misconfigured(f"no standby of {found.name} answers: there is nobody to be promoted")
+    silent = [name for name, at in positions.items() if at is None]
+    if silent and not accept_loss:
+        raise Misconfigured(
+            f"{', '.join(silent)} does not answer, and may have what no other standby has: see to it that it runs, or "
+            "go on with --accept-loss"
+        )
     best = found.server(max(has)[-1])
     if wanted is not None and best.name != wanted:
         raise Misconfigured(f"{wanted} lacks something that {best.name} has: promote {best.name}")

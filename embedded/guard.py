@@ -27,7 +27,7 @@ class Guard:
     """Looks after the nodes that have standbys, from a thread of its own.
 
     Args:
-        groups: the nodes as they are now.
+        groups: the nodes with standbys, as they are now.
         policy: what happens when too few standbys live.
     """
 
@@ -50,7 +50,7 @@ class Guard:
 
     def _watch(self) -> None:
         while not self._stop.wait(_EVERY_S):
-            for group in [group for group in self._groups() if len(group.servers) > 1]:
+            for group in self._groups():
                 try:
                     self.look(group)
                 except (psycopg.Error, MemlaneError, OSError) as error:

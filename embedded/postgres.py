@@ -1,6 +1,5 @@
 """Postgres 18 with pgvector from a Python wheel: a real server, in a folder, on the loopback interface."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
-from memlane.embedded.process import Command, as_user
+from memlane.embedded.process import Command, run
 from memlane.embedded.user import closed_to, give, server_user
 from memlane.errors import Misconfigured
 
@@ -53,7 +52,7 @@ class Postgres:
     folder: Path
     port: int
     password: str = field(repr=False)
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def data(self) -> Path:
@@ -123,16 +122,7 @@ class Postgres:
         Raises:
             Misconfigured: it failed; the message has what it said.
         """
-        argv = [str(binaries(self.folder) / program), *arguments]
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-            env={**os.environ, **(env or {})},
-            **as_user(server_user()),
-        )
+        done = run(Command(program, [str(binaries(self.folder) / program), *arguments], env or {}, server_user()))
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
             raise Misconfigured(f"{program} failed in {self.folder}: {'; '.join(said[-3:])}")

@@ -55,6 +55,19 @@ def spawn(command: Command, log: Path) -> subprocess.Popen[bytes]:
         os.close(descriptor)
 
 
+def run(command: Command) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, and keep what it says."""
+    return subprocess.run(
+        command.argv,
+        env={**os.environ, **command.env},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        **as_user(command.user),
+    )
+
+
 class _User(TypedDict):
     user: int | None
     group: int | None

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic, sleep
 
 import psycopg
@@ -12,6 +13,11 @@ from memlane.embedded.group import STANDBY, Group
 from memlane.embedded.postgres import SUPERUSER, Postgres
 from memlane.embedded.user import give, server_user
 from memlane.errors import Misconfigured
+
+_MARK = "standby.signal"
+
+_QUIET_S = 1.0
+"""A standby without a primary that has carried out nothing more for so long has carried out all it has."""
 
 _PROMOTED_S = 30
 """How long a promotion may take."""
@@ -39,19 +45,35 @@ def clone(server: Postgres, primary: Postgres, password: str) -> None:
         Misconfigured: the copy failed.
     """
     server.prepare_folder()
-    shutil.rmtree(server.data, ignore_errors=True)  # what a copy that broke off has left, or what was to be replaced
+    copy, replaced = server.folder / "copy", server.folder / "replaced"
+    for left in (copy, replaced):
+        shutil.rmtree(left, ignore_errors=True)  # by one that broke off
     source = make_conninfo(host="127.0.0.1", port=primary.port, user=STANDBY)
-    arguments = ["-D", str(server.data), "-d", source, "--wal-method=stream", "--checkpoint=fast", "--no-password"]
+    arguments = ["-D", str(copy), "-d", source, "--wal-method=stream", "--checkpoint=fast", "--no-password"]
     server.run_program("pg_basebackup", *arguments, env={"PGPASSWORD": password})
-    follow(server)
+    _mark(copy)
+    if server.data.exists():
+        server.data.rename(replaced)
+    copy.rename(server.data)  # whole, or not at all
+    server.write_settings()
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def follow(server: Postgres) -> None:
     """Let a server that does not run be a standby from its next start."""
-    mark = server.data / "standby.signal"
+    _mark(server.data)
+    server.write_settings()
+
+
+def _mark(data: Path) -> None:
+    mark = data / _MARK
     mark.touch(mode=0o600)
     give(mark, server_user())
-    server.write_settings()
+
+
+def is_standby(server: Postgres) -> bool:
+    """Whether a server will follow when it starts."""
+    return (server.data / _MARK).exists()
 
 
 def rewind(server: Postgres, primary: Postgres) -> None:
@@ -93,6 +115,16 @@ def received(server: Postgres) -> int | None:
     except psycopg.OperationalError:
         return None
     return None if row is None or row[0] is None else int(str(row[0]))
+
+
+def wait_until_quiet(server: Postgres, timeout_s: float = 60.0) -> None:
+    """Wait until a standby without a primary has carried out all that it has."""
+    deadline = monotonic() + timeout_s
+    before, since = received(server), monotonic()
+    while monotonic() - since < _QUIET_S and monotonic() < deadline:
+        sleep(0.05)
+        if (now := received(server)) != before:
+            before, since = now, monotonic()
 
 
 def streaming(primary: Postgres) -> set[str]:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
@@ -16,10 +16,8 @@ from types import FrameType
 import structlog
 
 from memlane.config.settings import EmbedderName
-from memlane.embedded import lineup, replication
-from memlane.embedded.folder import ProcessState, Replication, StackState
-from memlane.embedded.group import Group
-from memlane.embedded.guard import Guard
+from memlane.embedded.folder import ProcessState, StackState
+from memlane.embedded.nodes import Nodes
 from memlane.embedded.process import Command, spawn
 from memlane.embedded.stack import TENANT, Stack
 from memlane.errors import MemlaneError, Misconfigured, Unauthorized
@@ -86,9 +84,7 @@ class Supervisor:
         self._stack = stack
         self._report = report
         self._children: dict[str, Child] = {}
-        self._groups = {group.name: group for group in stack.nodes}
-        self._lineup_at = 0.0
-        self._guard = Guard(lambda: list(self._groups.values()), Replication(stack.shape.replication))
+        self._nodes = Nodes(stack, self, report)
         self._stop = Event()
         self._hurry = False
         self._ready = False
@@ -103,15 +99,15 @@ class Supervisor:
         self._tell()
         self._report("Redis")
         stack.redis.prepare()
-        self._spawn(stack.redis.command())
+        self.spawn(stack.redis.command())
         self.start_nodes()
-        self._with_last_words("redis", stack.redis.wait)
+        self.wait("redis", stack.redis.wait)
         self._report("schema")
         self._set_up()
-        self._begin_to_confirm()
+        self._nodes.begin_to_confirm()
         self._report("workers, beats, gateway and Flower")
         for command in stack.processes():
-            self._spawn(command)
+            self.spawn(command)
         self._wait_ready(command.name for command in stack.processes() if command.needed)
         self._wait_a_little(command.name for command in stack.processes() if not command.needed)
         self._ready = True
@@ -123,50 +119,7 @@ class Supervisor:
         Raises:
             Misconfigured: one did not start; the message has the end of its log.
         """
-        self._settle_lineup()
-        groups = self._groups.values()
-        for group in groups:
-            self._report(f"Postgres {group.name}")
-            group.primary.prepare()
-            if len(group.servers) > 1:  # nobody confirms yet
-                group.primary.write_settings({"synchronous_standby_names": "''"})
-            self._spawn(group.primary.command())
-        for group in groups:
-            self._with_last_words(group.primary.name, group.primary.wait)
-            if len(group.servers) > 1:
-                self._start_standbys(group)
-
-    def _settle_lineup(self) -> None:
-        folder = self._stack.folder
-        for node, found in lineup.read(folder).items():
-            if found != found.settled():
-                lineup.keep(folder, node, found.settled())
-                self._groups[node] = replace(self._groups[node], lineup=found.settled())
-        self._lineup_at = lineup.changed_at(folder)
-
-    def _start_standbys(self, group: Group) -> None:
-        """Start those that follow; one that is not there, or does not know that it follows, is made anew."""
-        if replication.follows(group.primary):  # a promotion that broke off
-            replication.promote(group.primary)
-        password = self._stack.secrets.postgres_standby
-        replication.let_standbys_in(group.primary, password)
-        for server in group.standbys:
-            if (server.data / "standby.signal").exists():
-                server.write_settings()
-            else:
-                self._report(f"Postgres {server.name}, a copy of {group.primary.name}")
-                replication.clone(server, group.primary, password)
-            self._spawn(server.command())
-        for server in group.standbys:
-            self._with_last_words(server.name, server.wait)
-
-    def _begin_to_confirm(self) -> None:
-        """From now on what is written is confirmed by standbys."""
-        watched = [group for group in self._groups.values() if len(group.servers) > 1]
-        for group in watched:
-            replication.confirm_by(group.primary, group.confirmed_by)
-        if watched:
-            self._guard.start()
+        self._nodes.start()
 
     def watch(self) -> None:
         """Watch the children, and start again what ends, until somebody asks to stop."""
@@ -175,7 +128,8 @@ class Supervisor:
 
     def look(self) -> None:
         """Look after each child once."""
-        self._obey_lineup()
+        if self._nodes.obey_lineup():
+            self._tell()
         for child in self._children.values():
             if child.up:
                 if monotonic() - child.started > _STEADY_S:
@@ -188,26 +142,13 @@ class Supervisor:
             elif monotonic() >= child.start_again_at:
                 self._start_again(child)
 
-    def _obey_lineup(self) -> None:
-        """Stop servers that are out, and start those that are back."""
-        changed_at = lineup.changed_at(self._stack.folder)
-        if changed_at == self._lineup_at:
-            return
-        self._lineup_at = changed_at
-        for node, found in lineup.read(self._stack.folder).items():
-            self._groups[node] = group = replace(self._groups[node], lineup=found)
-            for server in group.servers:
-                if server.name in found.out and server.name in self._children:
-                    self._send_out(self._children.pop(server.name))
-                elif server.name not in found.out and server.name not in self._children:
-                    log.warning("server.back", name=server.name)
-                    self._spawn(server.command())
-        self._tell()
+    def runs(self, name: str) -> bool:
+        """Whether a process is watched."""
+        return name in self._children
 
-    @staticmethod
-    def _send_out(child: Child) -> None:
+    def send_out(self, name: str) -> None:
         """Stop a server at once: what it has not sent to its standbys by now, nobody was told is written."""
-        log.warning("server.out", name=child.command.name)
+        child = self._children.pop(name)
         if child.up:
             child.process.send_signal(signal.SIGQUIT)
             try:
@@ -218,7 +159,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything: first what takes work in, then what does it, then the servers."""
-        self._guard.stop()
+        self._nodes.stop()
         groups = [
             [c for c in self._children.values() if c.command.name.startswith(("gateway", "beat", "flower"))],
             [c for c in self._children.values() if c.command.name.startswith("worker")],
@@ -247,7 +188,8 @@ class Supervisor:
         signal.signal(signal.SIGINT, self.ask_to_stop)
         signal.signal(signal.SIGTERM, self.ask_to_stop)
 
-    def _spawn(self, command: Command) -> None:
+    def spawn(self, command: Command) -> None:
+        """Start a process, and watch it."""
         log_file = self._stack.folder.logs / f"{command.name}.log"
         _ready_file(self._stack, command.name).unlink(missing_ok=True)
         self._children[command.name] = Child(command, log_file, spawn(command, log_file))
@@ -269,7 +211,7 @@ class Supervisor:
 
             minilm.convert(minilm.find_weights(settings), settings.model_cache)
         migrated = migrate(settings, model_of(settings), post=True)
-        for group in self._groups.values():
+        for group in self._nodes.groups:
             group.primary.let_in(self._stack.passwords)
         lane = Lane(settings, "supervisor")
         lane.open()
@@ -313,7 +255,12 @@ class Supervisor:
             if not ready:
                 self._report(f"{name} is not ready; see {self._children[name].log}")
 
-    def _with_last_words(self, name: str, wait: Callable[[subprocess.Popen[bytes]], None]) -> None:
+    def wait(self, name: str, wait: Callable[[subprocess.Popen[bytes]], None]) -> None:
+        """Wait until a process answers.
+
+        Raises:
+            Misconfigured: it does not; the message has the end of its log.
+        """
         child = self._children[name]
         try:
             wait(child.process)

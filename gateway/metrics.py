@@ -1,15 +1,22 @@
 """Prometheus series of the gateway: requests as they were answered, and the backlog as the shards tell it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as Counted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from memlane.contract.status import StrayStatus
+from memlane.storage.job_state import JobState
 from memlane.storage.jobs import Backlog
 from memlane.storage.status import summed
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_STATES = (JobState.OPEN, JobState.LEASED, JobState.PARKED)
+"""The states in which jobs are counted: those that have a row."""
 
 
 class Metrics:
@@ -17,7 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
+        self.requests = Counted(
             "memlane_requests", "Requests by route and status.", ("method", "route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
@@ -27,12 +34,15 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
-        self.items = Counter(
+        self.items = Counted(
             "memlane_items", "Items by what became of them at the door.", ("outcome",), registry=self.registry
         )
         self._jobs = Gauge("memlane_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry)
         self._oldest = Gauge(
             "memlane_oldest_due_job_seconds", "Age of the oldest job that is due.", ("kind",), registry=self.registry
+        )
+        self._strays = Gauge(
+            "memlane_strays", "Producers' messages that could not be taken in.", ("task",), registry=self.registry
         )
         self.backlog_at = float("-inf")
         """When the shards were asked last, on the monotonic clock."""
@@ -44,12 +54,21 @@ class Metrics:
         self._jobs.clear()
         self._oldest.clear()
         for jobs in summed(answers):
-            for state in ("open", "leased", "parked"):
-                self._jobs.labels(jobs.kind, state).set(getattr(jobs, state))
+            for state in _STATES:
+                self._jobs.labels(jobs.kind, state.value).set(getattr(jobs, state.value))
             self._oldest.labels(jobs.kind).set(jobs.oldest_s)
         down = answers.count(None)
         self._shards.labels("up").set(len(answers) - down)
         self._shards.labels("down").set(down)
+
+    def strays(self, kept: Iterable[StrayStatus]) -> None:
+        """Take over which producers' messages are kept."""
+        counts: Counter[str] = Counter()
+        for stray in kept:
+            counts[stray.task] += stray.count
+        self._strays.clear()
+        for task, count in counts.items():
+            self._strays.labels(task).set(count)
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""Pages of lists that go through all shards, one after the other; a shard that does not answer is named, not waited for."""
+"""Pages of lists that go through all shards, one after the other; one that does not answer is named, and left out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -58,16 +58,24 @@ class Waiters:
         self._pause_s = pause_s
         self._groups: dict[int, list[_Group]] = {}
         self._pollers: dict[int, asyncio.Task[None]] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let nobody wait any more: the process ends, and whoever waits asks another one again."""
+        self._stopping = True
+        for groups in self._groups.values():
+            for group in groups:
+                group.there.set()
 
     async def wait(self, shard: int, keys: Sequence[Key], goal: State, timeout_s: float) -> Known:
-        """How far memories have come when all have reached the goal, cannot, or the time is up.
+        """How far memories have come when all have reached the goal, cannot, the time is up or the process ends.
 
         Unknown memories are left out.
         """
         group = _Group(list(keys), goal)
         group.known.update(await self.look(shard, keys))
         group.keys = [key for key in keys if key in group.known]
-        if not group.missing() or timeout_s <= 0:
+        if not group.missing() or timeout_s <= 0 or self._stopping:
             return group.known
         self._groups.setdefault(shard, []).append(group)
         if shard not in self._pollers:

@@ -131,9 +131,10 @@ class Admin:
         return wire.load(Changed, self._post("/jobs/parked/retry", {"jobs": list(jobs)})).changed
 
     def drop_parked(self, jobs: Sequence[str]) -> int:
-        """Give jobs that were set aside up, by their names, up to 1,000; how many were. Those that forget something stay.
+        """Give jobs that were set aside up, by their names, up to 1,000; how many were.
 
-        A memory that was not stored is forgotten for good; one that is stays, without a vector.
+        Those that forget something stay. A memory that was not stored is forgotten for good; one that is stays,
+        without a vector.
         """
         return wire.load(Changed, self._post("/jobs/parked/drop", {"jobs": list(jobs)})).changed
 

@@ -209,13 +209,13 @@ class InMemoryClient(Front):
     def _embed(self, request: EmbeddingsRequest) -> int:
         return len(set(request.texts))
 
-    def _parked(self, request: ParkedRequest) -> ParkedPage:  # nobody dies of anything here
+    def _parked(self, _request: ParkedRequest) -> ParkedPage:  # nobody dies of anything here
         return ParkedPage(())
 
-    def _retry_parked(self, named: MemoryNames) -> int:
+    def _retry_parked(self, _named: MemoryNames) -> int:
         return 0
 
-    def _drop_parked(self, named: MemoryNames) -> int:
+    def _drop_parked(self, _named: MemoryNames) -> int:
         return 0
 
     def _of(self, agent: str, filters: Filters) -> list[tuple[int, Memory]]:

@@ -24,11 +24,6 @@ class JobState(StrEnum):
     FORGOTTEN = "forgotten"
     """What it was about was forgotten first."""
 
-    @property
-    def ended(self) -> bool:
-        """Whether its row is gone."""
-        return self in (JobState.DONE, JobState.DROPPED, JobState.FORGOTTEN)
-
 
 class Move(StrEnum):
     """What happens to jobs."""

@@ -128,9 +128,12 @@ def _both(one: Any, other: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited."""
+    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited.
 
-    kind: Kind
+    The kind may be one that only a newer version knows.
+    """
+
+    kind: str
     open: int
     leased: int
     parked: int
@@ -175,7 +178,7 @@ def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
 
 def release(shard: Shard, token: UUID) -> int:
     """Give the jobs of a lease back as they were; how many."""
-    return int(shard.run(_SQL["release"], {"token": token})[0][0])
+    return int(shard.write(_SQL["release"], {"token": token})[0][0])
 
 
 def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
@@ -187,6 +190,7 @@ def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -
         numbers: of its jobs; None if they are not known.
 
     Raises:
+        ShardMoved: that has to be said where it is now.
         Unavailable: the node has to be told when it answers again.
     """
     if not release(shard, token):
@@ -262,7 +266,7 @@ def not_dead(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) ->
         token: of the lease.
         numbers: of its jobs; None if they are not known, so that all suspects have to be looked at.
     """
-    shard.run(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
+    shard.write(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
 
 
 def idle_work(shard: Shard) -> list[Kind]:
@@ -272,7 +276,7 @@ def idle_work(shard: Shard) -> list[Kind]:
 
 def backlog(shard: Shard) -> list[Backlog]:
     """What is open, by kind."""
-    return [Backlog(Kind(kind), *counts) for kind, *counts in shard.run(_SQL["backlog"])]
+    return [Backlog(*row) for row in shard.run(_SQL["backlog"])]
 
 
 def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> int:

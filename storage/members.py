@@ -6,6 +6,7 @@ once it has also carried out what it has.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic, sleep
 
@@ -16,8 +17,8 @@ from memlane.storage.nodes import Node
 
 _POSITION = queries.load("cluster")["position"].render()
 
-_LOOK_S = 1.0
-"""How long each server is waited for."""
+_LOOK_S = 2.0
+"""How long each server is waited for; a first connection is in it."""
 
 _CATCH_UP_S = 2.0
 """How long a standby may take to carry out what it has received."""
@@ -50,13 +51,19 @@ def position(member: Node) -> Position | None:
         return None
 
 
+def positions(nodes: Sequence[Node]) -> list[tuple[Node, Position | None]]:
+    """How far each of several servers has come, asked side by side: none is waited for longer than one."""
+    with ThreadPoolExecutor(len(nodes)) as threads:
+        return list(zip(nodes, threads.map(position, nodes), strict=True))
+
+
 def freshest(node: Node) -> Standby:
     """The standby of a node that has the most, when it has carried that out.
 
     Raises:
         NodeDown: none answers, or it does not catch up with itself.
     """
-    found = [(member, at) for member in node.members if (at := position(member)) is not None]
+    found = [(member, at) for member, at in positions(node.members) if at is not None]
     if not found:
         raise NodeDown(f"node {node.name} does not answer, and has no standby that does")
     best, at = max(found, key=lambda pair: (not pair[1].follows, pair[1].received))
@@ -75,7 +82,7 @@ def _wait_for(standby: Node, received: int) -> None:
 
 def statuses(node: Node) -> Sequence[MemberStatus]:
     """Each server of a node: its role, and how far behind the one that has the most it is."""
-    found = [(member, position(member)) for member in node.members or (node,)]
+    found = positions(node.members or (node,))
     most = max((at.received for _, at in found if at is not None), default=0)
     return tuple(_status(member, at, most) for member, at in found)
 

@@ -32,6 +32,9 @@ Params: TypeAlias = Mapping[str, Any]
 _LOOK_S = 1.0
 """How long a node that failed is waited for when it is asked whether it lives."""
 
+_FRESH_S = 1.0
+"""How long a node that has answered is believed to live."""
+
 _GRACE_S = 2.0
 """How much longer than a statement may take we wait for the server to say so."""
 
@@ -60,6 +63,7 @@ class Node:
         self._why: str | None = None
         self._patience_s = settings.statement_timeout_s + _GRACE_S
         self._refusals = Refusals(self._patience_s, hurry)
+        self._answered_at = 0.0
         self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
             connection_class=PatientConnection,
@@ -136,6 +140,7 @@ class Node:
             self._refusals.undecided(call)
             raise
         self._refusals.succeeded(call)
+        self._answered_at = monotonic()
 
     def _check_confirmed(self, connection: PatientConnection) -> None:
         """What was committed here alone is not durable: whoever wrote it has to ask again."""
@@ -148,8 +153,8 @@ class Node:
         self._why = why
 
     def _look(self, connection: PatientConnection) -> None:
-        """After a failure ask something small first, so that a node that hangs costs seconds, not a whole patience."""
-        if self._refusals.suspect:
+        """After a failure or a pause ask something small first: a node that hangs costs seconds, no whole patience."""
+        if self._refusals.suspect or monotonic() - self._answered_at > _FRESH_S:
             connection.patience_s = _LOOK_S
             connection.execute("SELECT 1")
             self._refusals.answered()

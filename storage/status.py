@@ -56,8 +56,8 @@ def summed(backlogs: Iterable[Iterable[Backlog] | None]) -> list[JobStatus]:
     """The jobs of each kind, over all shards that answered."""
     sums: dict[str, JobStatus] = {}
     for backlog in (b for found in backlogs if found is not None for b in found):
-        before = sums.get(backlog.kind.value, JobStatus(backlog.kind.value, 0, 0, 0, 0.0))
-        sums[backlog.kind.value] = JobStatus(
+        before = sums.get(backlog.kind, JobStatus(backlog.kind, 0, 0, 0, 0.0))
+        sums[backlog.kind] = JobStatus(
             before.kind,
             before.open + backlog.open,
             before.leased + backlog.leased,

@@ -9,12 +9,15 @@ from memlane.contract import Event, Filters
 from memlane.storage import agents, forget, ids, jobs
 from memlane.storage.cluster import Shard
 from memlane.storage.forget import Forgotten, Matching
-from memlane.storage.jobs import Claim, Done, Job, Kind
+from memlane.storage.jobs import Claim, Delay, Done, Job, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
 _MATCHING = UUID("4c1b6a52-0a5d-5f0a-8c57-6d656d6c616e")
 """The name space of ids of jobs that forget by filters: the same filters make the same job."""
+
+_FOR_OTHERS = Delay(10.0, "it has a filter that this version does not know")
+"""How long a job of a newer version waits for a worker of that version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +95,25 @@ def forget_matching(lane: Lane, tenant: str, agent: str, filters: Filters, *, dr
 
 
 def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
-    """Finish forget jobs: remove the rows in slices."""
+    """Finish forget jobs: remove the rows in slices. What asks for more than we know is left to those who do."""
     removed = 0
+    done: list[int] = []
     for job in claim.jobs:
+        if _newer(job):
+            continue
+        done.append(job.number)
         if job.agent is None:
             continue
         for gone in _slices(shard, job, job.agent):
             removed += gone.memories
             embedding.drop(lane, job.tenant, gone.hashes)
-    held = jobs.settle(shard, claim.token, claim.numbers)
-    return Done(removed=removed, fenced=not held)
+    held = jobs.settle(shard, claim.token, done, _FOR_OTHERS)
+    return Done(removed=removed, fenced=not held, refused=len(done) < len(claim.jobs))
+
+
+def _newer(job: Job) -> bool:
+    """Whether a job has a filter that a newer version has opened it with: without it, too much would be forgotten."""
+    return bool(set(job.payload.get("filters", {})) - set(Filters.model_fields))
 
 
 def _slices(shard: Shard, job: Job, agent: int) -> Iterator[Forgotten]:

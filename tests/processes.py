@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -84,19 +85,34 @@ def process_folder(server_folder: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class RabbitMQ:
+    """A RabbitMQ server, and rabbitmqctl for it: whether a command went well."""
+
+    process: LocalProcess
+    port: int
+    control: Callable[..., bool]
+
+    def vhost(self, name: str) -> str:
+        """Make a virtual host; its URL."""
+        assert self.control("add_vhost", name)
+        assert self.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
+
 @pytest.fixture(scope="session")
-def rabbitmq(server_folder: Path) -> Iterator[Callable[[str], str]]:
-    """A RabbitMQ server; makes a virtual host and returns its URL."""
+def rabbitmq(server_folder: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ server."""
     if not (RABBITMQ / "rabbitmq-server").exists():
         message = "RabbitMQ is not installed (Debian's package rabbitmq-server)"
         pytest.fail(message) if CI else pytest.skip(message)
-    with rabbitmq_server(server_folder) as make:
-        yield make
+    with rabbitmq_server(server_folder) as server:
+        yield server
 
 
 @contextmanager
-def rabbitmq_server(parent: Path) -> Iterator[Callable[[str], str]]:
-    """A RabbitMQ server in a folder; makes a virtual host and returns its URL."""
+def rabbitmq_server(parent: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ server in a folder."""
     folder = parent / "rabbitmq"
     folder.mkdir()
     port = free_port()
@@ -128,12 +144,7 @@ def rabbitmq_server(parent: Path) -> Iterator[Callable[[str], str]]:
         {},
     ).start()
 
-    def make(vhost: str) -> str:
-        assert control("add_vhost", vhost)
-        assert control("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
-        return f"amqp://guest:guest@127.0.0.1:{port}/{vhost}"
-
-    yield make
+    yield RabbitMQ(server, port, control)
     server.kill(signal.SIGTERM)
     server.wait()
     epmd = shutil.which("epmd")
@@ -145,7 +156,7 @@ def rabbitmq_server(parent: Path) -> Iterator[Callable[[str], str]]:
 def broker(request: pytest.FixtureRequest, process_folder: Path) -> Iterator[LocalProcess | str]:
     """A broker of each kind: a Redis of this test's own, or a virtual host."""
     if request.param == "rabbitmq":
-        yield request.getfixturevalue("rabbitmq")(secrets.token_hex(4))
+        yield request.getfixturevalue("rabbitmq").vhost(secrets.token_hex(4))
         return
     server = Redis(process_folder / "redis", free_port(), "test")
     server.prepare()
@@ -271,14 +282,27 @@ def system(celery_setup: CeleryTestSetup) -> CeleryTestSetup:
 
 
 @pytest.fixture
-def beat(cluster_settings: Settings, process_folder: Path) -> Iterator[LocalProcess]:
+def start_beat(cluster_settings: Settings, process_folder: Path) -> Iterator[Callable[[], LocalProcess]]:
+    """Starts beats; they are ended with the test."""
+    made: list[LocalProcess] = []
+
+    def start() -> LocalProcess:
+        name = f"beat-{len(made)}"
+        ready = process_folder / f"{name}.ready"
+        env = {**environment(as_role(cluster_settings, WORKER)), "MEMLANE_READY_FILE": str(ready)}
+        argv = [sys.executable, "-m", "celery", "-A", "memlane.workers.main", "--quiet", "beat"]
+        made.append(LocalProcess(Command(name, argv, env), process_folder / f"{name}.log", ready.exists, {}))
+        return made[-1].start()
+
+    yield start
+    for beat in made:
+        beat.teardown()
+
+
+@pytest.fixture
+def beat(start_beat: Callable[[], LocalProcess]) -> LocalProcess:
     """One beat."""
-    ready = process_folder / "beat.ready"
-    env = {**environment(as_role(cluster_settings, WORKER)), "MEMLANE_READY_FILE": str(ready)}
-    argv = [sys.executable, "-m", "celery", "-A", "memlane.workers.main", "--quiet", "beat"]
-    made = LocalProcess(Command("beat", argv, env), process_folder / "beat.log", ready.exists, {}).start()
-    yield made
-    made.teardown()
+    return start_beat()
 
 
 @pytest.fixture

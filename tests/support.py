@@ -22,6 +22,7 @@ from memlane.tasks.recall import Question
 from memlane.workers import drains
 from memlane.workers.drains import Process
 from memlane.workers.marks import NoMarks
+from memlane.workers.returns import Returns
 from memlane.workers.wakeups import DRAIN_OF
 
 ROLE_PASSWORD = "test"
@@ -83,7 +84,7 @@ def accepted(lane: Lane, *items: MemoryItem, tenant: str = "acme") -> list[Recei
 
 def process_of(lane: Lane, stopping: Callable[[], bool] = lambda: False) -> Process:
     """A process to drain in."""
-    return Process(lane, NoMarks(), f"test:{uuid4()}", stopping)
+    return Process(lane, NoMarks(), f"test:{uuid4()}", stopping, Returns(lane.cluster, 0.05))
 
 
 def drain_all(lane: Lane, *kinds: Kind) -> None:

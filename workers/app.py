@@ -60,16 +60,16 @@ def make_worker_app(settings: Settings) -> Celery:
     return app
 
 
-def _sweep_task(life: Lifecycle) -> Callable[[], None]:
-    def run() -> None:
+def _sweep_task(life: Lifecycle) -> Callable[..., None]:
+    def run(*_args: object, **_more: object) -> None:  # a newer version may send more
         with _refused("sweep"):
             life.sweep()
 
     return run
 
 
-def _duty_task(life: Lifecycle, name: str) -> Callable[[], None]:
-    def run() -> None:
+def _duty_task(life: Lifecycle, name: str) -> Callable[..., None]:
+    def run(*_args: object, **_more: object) -> None:
         with _refused(name):
             duties.run_once(life.process.lane, life.process.holder, name)
 
@@ -86,7 +86,7 @@ def _refused(duty: str) -> Iterator[None]:
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:
-    def run(shard: int) -> str:
+    def run(shard: int, *_args: object, **_more: object) -> str:
         return str(drains.drain(life.process, name, shard))  # what Flower shows as the result
 
     return run

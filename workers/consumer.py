@@ -1,7 +1,8 @@
 """Celery's consumer, without its habit of printing the body of a message that it cannot use.
 
 Such a message is logged and dropped: it carries no job of ours, or one that cannot be read. What can
-be read but does not validate gets as far as the task and is kept as a stray.
+be read but does not validate gets as far as the task and is kept as a stray. A task of ours that only a newer
+version knows goes back to its queue, for a worker of that version.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,12 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 
 log = structlog.get_logger(__name__)
 
+
+_OURS = ("memory.", "drain.", "beat.")
+"""How the names of our tasks begin."""
+
+_FOR_OTHERS_S = 2.0
+"""How long a task that we do not know is kept before it goes back to its queue: it must not go round and round."""
 
 _OF_A_MESSAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a message that keeps to no protocol makes Celery and kombu raise. (kombu counts KeyError among the errors of
@@ -57,9 +64,20 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is not typed
         message.reject_log_error(_quiet, self.connection_errors)
 
     def on_unknown_task(self, _body: Any, message: Any, _exc: BaseException) -> None:
-        """No task of ours has this name."""
-        log.error("message.unknown_task", task=str(message.headers.get("task")))
-        message.reject_log_error(_quiet, self.connection_errors)
+        """No task that we know has this name; a newer version may."""
+        name = str(message.headers.get("task"))
+        if not name.startswith(_OURS):
+            log.error("message.unknown_task", task=name)
+            message.reject_log_error(_quiet, self.connection_errors)
+            return
+        log.warning("message.for_others", task=name)
+        self.qos.increment_eventually()  # it takes nobody's place while it waits
+        self.timer.call_after(_FOR_OTHERS_S, self._put_back, (message,))
+
+    def _put_back(self, message: Any) -> None:
+        """Let another worker have a message."""
+        self.qos.decrement_eventually()
+        message.reject_log_error(_quiet, self.connection_errors, requeue=True)
 
     def on_invalid_task(self, _body: Any, message: Any, exc: BaseException) -> None:
         """It does not keep to Celery's protocol."""

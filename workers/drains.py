@@ -62,7 +62,7 @@ class Process:
     """Names this process in leases."""
     stopping: Callable[[], bool]
     """Whether it was asked to stop."""
-    returns: Returns = field(default_factory=Returns)
+    returns: Returns
     """Takes leases that are given back."""
     places: dict[tuple[Kind, int], str] = field(default_factory=dict)
     """The tenant after which the next claim of a kind on a shard begins, so that slices go round as well."""

@@ -17,6 +17,7 @@ from memlane.tasks.embedders import check_embedder
 from memlane.tasks.lane import Lane
 from memlane.workers.drains import Process
 from memlane.workers.marks import make_marks
+from memlane.workers.returns import Returns
 from memlane.workers.wakeups import Wakeups
 
 
@@ -78,7 +79,7 @@ class Lifecycle:
         wakeups = Wakeups(self._app, marks)
         lane = Lane(self._settings, self._settings.worker_class.value, wakeups)
         lane.open()
-        self._process = Process(lane, marks, _new_holder(), self._stop)
+        self._process = Process(lane, marks, _new_holder(), self._stop, Returns(lane.cluster))
         self._sweep = Sweep(lane, wakeups.send)
         if self._embeds:
             _ = lane.provider  # which loads the model

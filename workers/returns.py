@@ -2,7 +2,8 @@
 
 An outage is no death of the jobs. But while their node is down a lease cannot be given back, and may run
 out meanwhile: the sweep counts that as a death. So what could not be given back is remembered, and as
-soon as the node answers either the lease is given back or the death is taken back.
+soon as the node answers, or the shard is found where it has moved, either the lease is given back or the
+death is taken back.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import structlog
 
 from memlane.errors import Unavailable
 from memlane.storage import jobs
-from memlane.storage.cluster import Shard
+from memlane.storage.cluster import Cluster, Shard
 from memlane.storage.jobs import Claim
 
 log = structlog.get_logger(__name__)
@@ -23,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """A lease that its node has to be told of; without its jobs where the claim's answer was lost."""
+    """A lease that its shard has to be told of; without its jobs where the claim's answer was lost."""
 
-    shard: Shard
+    shard: int
     token: UUID
     numbers: Sequence[int] | None
 
@@ -36,10 +37,12 @@ class Returns:
     Make it after the fork.
 
     Args:
+        cluster: this process's.
         pause_s: between two tries.
     """
 
-    def __init__(self, pause_s: float = 1.0) -> None:
+    def __init__(self, cluster: Cluster, pause_s: float = 1.0) -> None:
+        self._cluster = cluster
         self._pause_s = pause_s
         self._owed: list[_Owed] = []
         self._lock = Lock()
@@ -47,14 +50,14 @@ class Returns:
 
     def give_back(self, shard: Shard, claim: Claim) -> None:
         """Give a claim back as it was; never raises, and does not wait for a node that is down."""
-        self._settle(_Owed(shard, claim.token, claim.numbers))
+        self._settle(_Owed(shard.number, claim.token, claim.numbers))
 
     def give_back_unseen(self, shard: Shard, token: UUID) -> None:
         """As `give_back`, for a claim whose answer was lost: it may have been none."""
-        self._settle(_Owed(shard, token, None))
+        self._settle(_Owed(shard.number, token, None))
 
     def _settle(self, owed: _Owed) -> None:
-        if _settled(owed):
+        if self._settled(owed):
             return
         with self._lock:
             self._owed.append(owed)
@@ -67,27 +70,27 @@ class Returns:
             sleep(self._pause_s)
             with self._lock:
                 owed = list(self._owed)
-            down: set[str] = set()
+            down: set[str | None] = set()
             for one in owed:
-                if one.shard.node.name in down:
+                node = self._cluster.node_of(one.shard)
+                if node in down:
                     continue
-                if _settled(one):
+                if self._settled(one):
                     with self._lock:
                         self._owed.remove(one)
                 else:
-                    down.add(one.shard.node.name)
+                    down.add(node)
             with self._lock:
                 if not self._owed:
                     self._thread = None
                     return
 
-
-def _settled(owed: _Owed) -> bool:
-    """Give a lease back, or take back the deaths that it was counted for; False if the node has to be asked again."""
-    try:
-        jobs.give_back(owed.shard, owed.token, owed.numbers)
-    except Unavailable:
-        return False
-    except Exception:  # the lease expires by itself, and nothing is lost but a death that was none
-        log.exception("lease.not_given_back", shard=owed.shard.number)
-    return True
+    def _settled(self, owed: _Owed) -> bool:
+        """Whether the shard knows: the lease is given back, or the deaths that it was counted for are taken back."""
+        try:
+            self._cluster.on(owed.shard, lambda here: jobs.give_back(here, owed.token, owed.numbers))
+        except Unavailable:
+            return False
+        except Exception:  # the lease expires by itself, and nothing is lost but a death that was none
+            log.exception("lease.not_given_back", shard=owed.shard)
+        return True

@@ -185,7 +185,7 @@ async def read_status(request: Request) -> Response:
     cluster, threads = gateway.lane.cluster, gateway.threads
     numbers = range(cluster.shard_count)
     nodes, shards, backlogs, strays, duties, broker = await asyncio.gather(
-        overview.nodes(threads),
+        overview.members(threads),
         overview.shards(gateway),
         threads.on_each(numbers, lambda number: status.backlog_of(cluster, number), LOOK_S),
         threads.on_each(numbers, lambda number: status.strays_of(cluster, number), LOOK_S),

@@ -49,3 +49,5 @@ async def _refresh(gateway: Gateway) -> None:
     numbers = range(cluster.shard_count)
     found = await gateway.threads.on_each(numbers, lambda number: status.backlog_of(cluster, number), LOOK_S)
     gateway.metrics.backlog(one if isinstance(one, list) else None for one in found)
+    kept = await gateway.threads.on_each(numbers, lambda number: status.strays_of(cluster, number), LOOK_S)
+    gateway.metrics.strays(stray for one in kept if isinstance(one, list) for stray in one)

@@ -18,9 +18,7 @@ from memlane.errors import FieldError, InvalidInput, NotFound
 T = TypeVar("T")
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs that wait for somebody's decision.")
-parked = typer.Typer(
-    no_args_is_help=True, help="Jobs that were set aside, since whoever worked on them died each time."
-)
+parked = typer.Typer(no_args_is_help=True, help="Jobs that were set aside, since work on them ended badly each time.")
 strays = typer.Typer(no_args_is_help=True, help="Producers' messages that could not be taken in.")
 jobs.add_typer(parked, name="parked")
 jobs.add_typer(strays, name="strays")

@@ -49,12 +49,16 @@ def _lag(member: MemberStatus) -> tuple[int | None, int | None]:
 def promote(
     node: Node,
     server: Annotated[str | None, typer.Option(help="The standby; the one that has the most unless given.")] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on although a standby does not answer, which may have more.")
+    ] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Make a standby the primary of a node of the stack on this machine; the former primary is stopped, and stays out.
 
-    Nothing that was confirmed is lost. Of several standbys the one that has the most is taken.
+    Nothing that was confirmed is lost. Of several standbys the one that has the most is taken. Where the stack does not
+    run, it is done when it starts.
 
     Example: memlane nodes promote node-1
     """
@@ -62,7 +66,12 @@ def promote(
 
     out = Output(as_json)
     folder = folder_of(data)
-    done = failover.promote(folder, node, server)
+    if not folder.in_use():
+        former = failover.promote_stopped(folder, node)
+        said = f"{former} is out; the standby of {node} that has the most takes its place when the stack starts"
+        out.result({"node": node, "former": former}, said)
+        return
+    done = failover.promote(folder, node, server, accept_loss=accept_loss)
     text = [f"{done.primary} is the primary of {node}, after {done.took_s} s; {done.former} is out"]
     text.append(f"`memlane nodes rejoin {node}` lets {done.former} follow it")
     out.result(done, text)

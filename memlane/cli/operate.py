@@ -54,6 +54,7 @@ def _status_tables(found: Status) -> list[Table | str]:
             [(s.shard, s.node, up(s.up), s.agents, s.memories, round(s.bytes / 1e6, 1)) for s in found.shards],
         ),
     ]
+    parts += [f"{node.name}: {node.alarm}" for node in found.nodes if node.alarm]
     jobs = [(j.kind, j.open, j.leased, j.parked, round(j.oldest_s, 1)) for j in found.jobs]
     parts.append(table("jobs", ["kind", "open", "leased", "parked", "oldest due, s"], jobs) if jobs else "no open jobs")
     if found.strays:

@@ -76,7 +76,7 @@ RETURNING token;
 -- name: release
 -- Give all jobs of a lease back, as if they had never been claimed.
 WITH ended AS (
-    DELETE FROM {shard}.leases WHERE token = %(token)s RETURNING token
+    DELETE FROM {shard}.leases USING {shard}.fence(%(epoch)s) WHERE token = %(token)s RETURNING token
 ), held AS (
     SELECT number FROM {shard}.jobs JOIN ended ON lease = token ORDER BY number FOR UPDATE OF jobs
 ), freed AS (
@@ -145,6 +145,7 @@ SELECT count(*), count(parked_at) FROM freed;
 -- name: not_dead
 -- A holder that was merely late takes back the deaths that were counted for its lease.
 UPDATE {shard}.jobs SET deaths = deaths - 1, died_in = NULL
+FROM {shard}.fence(%(epoch)s)
 WHERE died_in = %(token)s AND deaths > 0
       AND number = ANY(coalesce(%(numbers)s::bigint[], ARRAY(SELECT number FROM {shard}.jobs WHERE died_in = %(token)s)));
 

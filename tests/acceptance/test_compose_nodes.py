@@ -1,4 +1,4 @@
-"""A node of docker-compose.yml: its servers as config/postgres/server.sh starts them, and failover by hand."""
+"""The three servers of a node in Compose, by their own entry script: copied, confirming, promoted, brought back."""
 
 import shutil
 from collections.abc import Iterator

@@ -66,6 +66,14 @@ def test_a_day_with_a_stack(stack: Folder, run: Run, process_folder: Path) -> No
     found = document(run("status", "--json"))
     assert {node["name"]: node["settings"]["fsync"] for node in found["nodes"]} == {"node-1": "on", "node-2": "on"}
     assert len(document(run("shards", "--json"))) == 8
+    found = document(run("nodes", "--json"))
+    assert [(node["name"], [member["role"] for member in node["members"]]) for node in found] == [
+        ("node-1", ["primary"]),
+        ("node-2", ["primary"]),
+    ]
+    assert "there is nobody to be promoted" in run("nodes", "promote", "node-1", code=1).stderr
+    assert "the nodes are node-1, node-2" in run("nodes", "promote", "node-3", code=1).stderr
+    assert "no server of node-1 is out" in run("nodes", "rejoin", "node-1", code=1).stderr
     run("tenants", "create", "acme")
     assert {t["tenant"] for t in document(run("tenants", "list", "--json"))} == {"default", "acme"}
     key = document(run("keys", "create", "acme", "--json"))["key"]

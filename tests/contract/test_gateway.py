@@ -18,6 +18,7 @@ from memlane.errors import Forbidden, NotFound, Unauthorized
 from memlane.gateway.description import curl, read_description
 from memlane.gateway.problems import Problem
 from memlane.storage import tenants
+from memlane.tasks import producers
 from memlane.tasks.lane import Lane
 from tests.contract.conftest import serving
 from tests.support import MakeSettings, count_rows, eventually
@@ -186,13 +187,15 @@ def test_probes_need_no_key(gateway: str) -> None:
     assert httpx.get(f"{gateway}/readyz").json() == {"ready": True, "nodes_down": []}
 
 
-def test_metrics(gateway: str, http: httpx.Client) -> None:
+def test_metrics(gateway: str, http: httpx.Client, lane: Lane) -> None:
+    producers.deliver(lane, "memory.remember", {"tenant": "acme", "nonsense": 1}, "m1")
     http.post("/v1/memories", json={"memories": [ONE, {**ONE, "key": "k"}]})
     http.get("/v1/nothing/at/all")
     text = httpx.get(f"{gateway}/metrics").text
     assert 'memlane_requests_total{method="POST",route="/v1/memories",status="202"} 1.0' in text
     assert 'memlane_items_total{outcome="accepted"} 2.0' in text
     assert 'memlane_jobs{kind="remember",state="open"} 2.0' in text
+    assert 'memlane_strays{task="memory.remember"} 1.0' in text
     assert 'memlane_shards{state="up"} 4.0' in text
     assert "at/all" not in text
 

@@ -63,8 +63,8 @@ def _broker(name: str, folder: Path) -> Iterator[str | None]:
     if name == "redis":
         yield None
         return
-    with rabbitmq_server(folder) as make:
-        yield make("storm")
+    with rabbitmq_server(folder) as server:
+        yield server.vhost("storm")
 
 
 def _play_all(made: World, given: argparse.Namespace) -> Tally:

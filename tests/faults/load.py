@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from memlane import Client
 from memlane.contract import MemoryItem, State
 from memlane.contract.memory import key_id
-from memlane.errors import MemlaneError, Unavailable, WaitTimeout
+from memlane.errors import Unavailable, WaitTimeout
 from tests.faults.notes import Fate, Note, Notes
 
 THREADS = 4
@@ -217,12 +217,13 @@ def load(url: str, key: str, name: str, seed: int, tenant: str = TENANT) -> Iter
             stop.set()
             for thread in threads:
                 thread.join(_STOP_S)
+            notes.refused += [f"{thread.name} waits for an answer for ever" for thread in threads if thread.is_alive()]
 
 
 def _work(app: App, notes: Notes, stop: Event) -> None:
     while not stop.is_set():
         try:
             app.step()
-        except MemlaneError as error:
+        except Exception as error:  # noqa: BLE001  # an app that stops for any other reason is a finding
             notes.refused.append(f"{type(error).__name__}: {error}")
         sleep(_PAUSE_S)

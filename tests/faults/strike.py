@@ -89,6 +89,14 @@ def _stopped(scene: Scene) -> None:
     worker.send_all(signal.SIGCONT)
 
 
+def _gateway_stopped(scene: Scene) -> None:
+    """The gateway sleeps until its callers ask again, and then has each call of theirs several times."""
+    gateway = scene.world.processes["gateway"]
+    gateway.send_all(signal.SIGSTOP)
+    sleep(scene.rng.uniform(3, 8))
+    gateway.send_all(signal.SIGCONT)
+
+
 def _down(name: str, how: signal.Signals) -> Callable[[Scene], None]:
     """A server is gone for a moment."""
 
@@ -206,6 +214,7 @@ FAULTS = (
     Fault("pool child killed", _child_killed),
     Fault("all workers killed", _killed(*_INGEST, "maintenance", "sweep")),
     Fault("gateway killed", _killed("gateway")),
+    Fault("gateway stopped", _gateway_stopped),
     Fault("both beats killed", _killed("beat-1", "beat-2")),
     Fault("sweep worker killed", _killed("sweep")),
     Fault("maintenance worker killed", _killed("maintenance")),

@@ -15,10 +15,9 @@ from memlane.storage.jobs import Kind, Terms
 from memlane.tasks.lane import Lane
 from memlane.workers import drains
 from memlane.workers.drains import Process
-from memlane.workers.marks import NoMarks
 from memlane.workers.returns import Returns
 from tests.proxy import Moment, Proxy
-from tests.support import MakeSettings, accepted, count_rows, drain_all, eventually, item, ledger_of
+from tests.support import MakeSettings, accepted, count_rows, drain_all, eventually, item, ledger_of, process_of
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +56,7 @@ def test_a_node_that_is_lost_in_each_drain_suspects_nobody(
     """The link breaks under the work, the lease runs out while the worker cannot give it back, and so on."""
     proxy, _ = link
     accepted(lane, *(item(f"tea {n}") for n in range(5)))
-    process = Process(far, NoMarks(), "test", lambda: False, Returns(0.05))
+    process = process_of(far)
     for _ in range(OUTAGES):
         _lose_the_finish(process, proxy, shard)
         eventually(lambda: expire(lane, shard)[0] == 5)
@@ -89,7 +88,7 @@ def test_a_claim_whose_answer_was_lost_suspects_nobody(
     far.cluster.shard(shard.number).ping()
     claiming = b"memlane-claim"
     trap = proxy.cut_when(lambda said: claiming in said, Moment.ANSWERED)
-    returns = Returns(0.1)
+    returns = Returns(far.cluster, 0.1)
     with pytest.raises(Unavailable):
         jobs.claim(
             far.cluster.shard(shard.number),
@@ -115,7 +114,7 @@ def test_a_drain_does_not_wait_for_a_node_that_is_down(
     """What it holds there is given back by somebody else, as soon as the node answers."""
     proxy, _ = link
     accepted(lane, item())
-    returns = Returns(0.1)
+    returns = Returns(far.cluster, 0.1)
     here = far.cluster.shard(shard.number)
     claim = jobs.claim(here, Kind.REMEMBER, Terms("somebody", 60.0, 8))
     assert claim is not None

@@ -225,3 +225,23 @@ def test_availability_goes_on_with_an_alarm(up: Up, run: Run) -> None:
         assert "replication.too_few_standbys" in (folder.logs / "supervisor.log").read_text()
     eventually(lambda: replication.confirmed_by(group.primary) != "", 60)
     eventually(lambda: nodes(folder).alarm is None, 60)
+
+
+def test_a_primary_whose_disk_was_lost_while_nothing_ran(up: Up, run: Run) -> None:
+    folder = up(2)
+    with client_of(folder) as client:
+        client.remember("ada", "tea").wait("searchable")
+    group = failover.group_of(folder, NODE)
+    with standing_still(group.standbys[0]):
+        refused = run("nodes", "promote", NODE, code=1).stderr
+        assert f"{group.standbys[0].name} does not answer" in refused
+    assert failover.group_of(folder, NODE).lineup == group.lineup
+    run("down")
+    group.primary.data.rename(group.primary.folder / "lost")
+    refused = run("up", "--detach", "--port", "0", code=1).stderr
+    assert "the data of node-1, the primary, is gone" in refused
+    assert "takes its place when the stack starts" in run("nodes", "promote", NODE).stdout
+    run("up", "--detach", "--port", "0")
+    assert stored(failover.group_of(folder, NODE)) == ["tea"]
+    run("nodes", "rejoin", NODE)
+    assert roles(folder) == [Role.PRIMARY, Role.STANDBY, Role.STANDBY]

@@ -4,7 +4,7 @@
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -18,6 +18,7 @@ from tests.faults.provider import Mood
 from tests.faults.round import play
 from tests.faults.strike import FAULTS, Fault, Scene, choose, named
 from tests.faults.world import LEASE_S, World, world
+from tests.processes import RabbitMQ
 from tests.support import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -31,9 +32,9 @@ def with_redis(server_folder: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def with_rabbitmq(server_folder: Path, rabbitmq: Callable[[str], str]) -> Iterator[World]:
+def with_rabbitmq(server_folder: Path, rabbitmq: RabbitMQ) -> Iterator[World]:
     """A world with a virtual host as its broker, for all rounds."""
-    with world(server_folder / "storm-rabbitmq", rabbitmq("storm")) as made:
+    with world(server_folder / "storm-rabbitmq", rabbitmq.vhost("storm")) as made:
         yield made
 
 

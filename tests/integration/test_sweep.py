@@ -68,6 +68,17 @@ def test_a_holder_on_a_node_that_was_restarted_did_not_die(lane: Lane, settings:
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1
 
 
+def test_a_holder_on_a_node_that_has_another_primary_did_not_die(lane: Lane, settings: Settings, shard: Shard) -> None:
+    accepted(lane, item())
+    assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 10))
+    with sql(settings, shard.node.name) as connection:
+        assert connection.execute(f"SELECT timeline FROM {shard.schema}.leases".encode()).fetchone() == ("00000001",)
+        connection.execute(f"UPDATE {shard.schema}.leases SET timeline = '00000000'".encode())
+    sleep(0.02)
+    Sweep(lane, Sender())()
+    assert count_rows(settings, lane.cluster, "jobs", "deaths = 0 AND lease IS NULL") == 1
+
+
 def test_two_sweeps_at_once(lane: Lane, settings: Settings, shard: Shard) -> None:
     accepted(lane, *(item(f"memory {n}") for n in range(50)))
     assert jobs.claim(shard, Kind.REMEMBER, Terms("dead", 0.001, 50))

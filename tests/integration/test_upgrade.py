@@ -19,7 +19,7 @@ from tests.integration.test_migrations import PARTS, prepare, utility
 from tests.support import accepted, count_rows, drain_all, item, ledger_of, remembered, sql
 
 RECORDED = Path(__file__).parents[1] / "recorded"
-VERSIONS = sorted(path.name for path in RECORDED.iterdir())
+VERSIONS = sorted(path.parent.name for path in RECORDED.glob("*/jobs.sql"))
 
 
 def recorded(version: str, table: str) -> dict[str, Query]:

@@ -23,6 +23,7 @@ from memlane.contract import limits
 from memlane.gateway.app import create_app
 from memlane.reference.navigation import navigation
 from memlane.reference.pages import PAGES as PAGES_MADE
+from memlane.storage.job_state import LIFE, JobState, Move
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -198,6 +199,26 @@ def test_the_api_pages_name_endpoints_that_exist() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         for named in re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[\w/{}.]+)", page.read_text()):
             assert named in endpoints, page
+
+
+def test_the_life_of_a_job_is_drawn_as_the_code_has_it() -> None:
+    page = (ROOT / "docs" / "explanation" / "guarantees.md").read_text()
+    drawing = page.split("```")[1]
+    words = {word.rstrip(",") for word in drawing.split()}
+    assert words >= {*JobState, *Move}
+    assert {word for word in words if word.isalpha()} <= {*JobState, *Move}
+    rows = re.findall(r"^\| (\w+) \| ([\w, -]+) \| (\w+) \| .+ \|$", page, re.MULTILINE)
+    drawn = {move: (set(states.split(", ")) - {"-"}, to) for move, states, to in rows if move != "move"}
+    assert drawn == {move: (set(way.states), way.to) for move, way in LIFE.items()}
+
+
+def test_every_state_of_a_job_is_reached_and_left() -> None:
+    """From nothing; and those that end a job lead nowhere."""
+    reached = {way.to for way in LIFE.values()}
+    left = {state for way in LIFE.values() for state in way.states}
+    assert set(LIFE) == set(Move)
+    assert reached == set(JobState)
+    assert reached - left == {JobState.DONE, JobState.DROPPED, JobState.FORGOTTEN}
 
 
 def test_every_page_is_in_the_navigation() -> None:
