@@ -13,7 +13,7 @@ from tests import compose
 from tests.servers import Servers, following, names_of
 from tests.support import eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 NODE = names_of("node-1")
 FIRST, B, C = NODE
