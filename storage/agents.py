@@ -77,12 +77,12 @@ def find(shard: Shard, tenant: str, agent: str, model: str) -> Agent | None:
     return Agent(agent, number, memories, max(words / memories, 1.0) if memories else 1.0, *rest)
 
 
-def forget(shard: Shard, tenant: str, agent: str) -> int | None:
+def forget(shard: Shard, tenant: str, agent: str, request: UUID | None = None) -> int | None:
     """Forget everything that was accepted for an agent up to now; its number, or None if it is unknown.
 
-    A job that removes the rows is opened with it.
+    A job that removes the rows is opened with it. A request that was the last to be obeyed is not obeyed again.
     """
-    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent, "id": _FORGET})
+    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent, "id": _FORGET, "request": request})
     return rows[0][0] if rows else None
 
 

@@ -98,9 +98,12 @@ def newest(shard: Shard) -> int:
     return int(shard.run(_SQL["newest"])[0][0])
 
 
-def open_matching(shard: Shard, tenant: str, agent: int, id_: UUID, payload: Mapping[str, Any]) -> None:
-    """Open a job that forgets what matches; one of the same id that is open begins anew."""
-    shard.write(_SQL["open_matching"], {"tenant": tenant, "agent": agent, "id": id_, "payload": Jsonb(payload)})
+def open_matching(
+    shard: Shard, tenant: str, agent: int, id_: UUID, payload: Mapping[str, Any], request: UUID | None = None
+) -> None:
+    """Open a job that forgets what matches; one that is open begins anew, but not by the same request."""
+    params = {"tenant": tenant, "agent": agent, "id": id_, "payload": Jsonb(payload), "request": request}
+    shard.write(_SQL["open_matching"], params)
 
 
 def expired(shard: Shard) -> list[tuple[str, int, list[int]]]:

@@ -46,21 +46,29 @@ def forget_memory(lane: Lane, tenant: str, agent: str, id_: UUID) -> bool:
     return lane.cluster.on(lane.cluster.shard_of(tenant, agent), work)
 
 
-def forget_agent(lane: Lane, tenant: str, agent: str) -> bool:
+def forget_agent(lane: Lane, tenant: str, agent: str, request: UUID | None = None) -> bool:
     """Forget everything accepted for an agent up to now; its rows are removed by a drain. False if unknown.
+
+    Args:
+        lane: this process's.
+        tenant: whose it is.
+        agent: whose memories.
+        request: names who asks: asked once more, late, it does not mean what was accepted since.
 
     Raises:
         Unavailable: it is not known whether it was forgotten; asking again does no harm.
     """
     number = lane.cluster.shard_of(tenant, agent)
 
-    known = lane.cluster.on(number, lambda shard: agents.forget(shard, tenant, agent))
+    known = lane.cluster.on(number, lambda shard: agents.forget(shard, tenant, agent, request))
     if known is not None:
         lane.wake(Kind.FORGET, number)
     return known is not None
 
 
-def forget_matching(lane: Lane, tenant: str, agent: str, filters: Filters, *, dry_run: bool) -> Asked | None:
+def forget_matching(
+    lane: Lane, tenant: str, agent: str, filters: Filters, *, dry_run: bool, request: UUID | None = None
+) -> Asked | None:
     """Forget what an agent was told up to now and passes filters, by a drain; None if the agent is unknown.
 
     Args:
@@ -69,6 +77,7 @@ def forget_matching(lane: Lane, tenant: str, agent: str, filters: Filters, *, dr
         agent: whose memories.
         filters: which of them; superseded and expired ones count as well.
         dry_run: only count.
+        request: names who asks: asked once more, late, it does not mean what was accepted since.
 
     Raises:
         Unavailable: it is not known whether they will be forgotten; asking again does no harm.
@@ -85,7 +94,7 @@ def forget_matching(lane: Lane, tenant: str, agent: str, filters: Filters, *, dr
             return Asked(matched, None)
         asked = filters.model_dump(mode="json", exclude_defaults=True, exclude={"include_superseded"})
         id_ = uuid5(_MATCHING, json.dumps(asked, sort_keys=True))
-        forget.open_matching(shard, tenant, known, id_, {"filters": asked, "upto": matching.upto})
+        forget.open_matching(shard, tenant, known, id_, {"filters": asked, "upto": matching.upto}, request)
         return Asked(matched, id_)
 
     asked = lane.cluster.on(number, work)

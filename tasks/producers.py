@@ -106,11 +106,11 @@ def _optimize(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
     optimize.request(lane, tenant, parse(AgentRequest, asked).agent)
 
 
-def _forget(lane: Lane, tenant: str, asked: Message, _id: str) -> None:
+def _forget(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
     wanted = parse(ForgetRequest, asked)
     id_ = key_id(tenant, wanted.agent, wanted.key) if wanted.key else wanted.id
     if id_ is None:
-        forget.forget_agent(lane, tenant, wanted.agent)
+        forget.forget_agent(lane, tenant, wanted.agent, uuid5(_MESSAGES, message_id))
     else:
         forget.forget_memory(lane, tenant, wanted.agent, id_)
 

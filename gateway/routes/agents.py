@@ -1,13 +1,14 @@
 """/v1/agents: what concerns all memories of an agent. /v1/ledger: whether everything adds up."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 
 from memlane.contract import Ledger
 from memlane.contract.answers import AgentForgotten, Job
-from memlane.contract.requests import ForgetMatching, Forgetting
+from memlane.contract.requests import REQUEST_HEADER, ForgetMatching, Forgetting
 from memlane.contract.text import Name
 from memlane.errors import NotFound
 from memlane.gateway import overview
@@ -23,6 +24,14 @@ router = APIRouter(tags=["agents"])
 
 Tenant = Annotated[str, Depends(tenant)]
 
+Asking = Annotated[
+    UUID | None,
+    Header(
+        alias=REQUEST_HEADER,
+        description="names the request: sent again, it does not forget what was accepted since it was obeyed",
+    ),
+]
+
 
 @router.post(f"/v1/agents/{AGENT}/optimize", status_code=202, response_model=Job, responses=failing(NotFound))
 async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
@@ -36,11 +45,11 @@ async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[
 
 
 @router.delete(f"/v1/agents/{AGENT}", status_code=202, response_model=AgentForgotten, responses=failing(NotFound))
-async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[str, Any]:
+async def forget_agent(request: Request, tenant: Tenant, agent: Name, asking: Asking = None) -> dict[str, Any]:
     """Forget everything that was accepted for an agent up to now; it is out of sight at once."""
     gateway = gateway_of(request)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    known = await gateway.threads.on_shard(shard, lambda: forget.forget_agent(gateway.lane, tenant, agent))
+    known = await gateway.threads.on_shard(shard, lambda: forget.forget_agent(gateway.lane, tenant, agent, asking))
     if not known:
         raise NotFound("nothing was accepted for this agent yet")
     return {"agent": agent, "state": "forgotten"}
@@ -56,13 +65,16 @@ async def forget_agent(request: Request, tenant: Tenant, agent: Name) -> dict[st
         **failing(NotFound),
     },
 )
-async def forget_matching(request: Request, tenant: Tenant, agent: Name) -> Response:
+async def forget_matching(request: Request, tenant: Tenant, agent: Name, asking: Asking = None) -> Response:
     """Forget what an agent was told up to now and passes filters, in the background; a dry run only counts."""
     gateway = gateway_of(request)
     wanted = await read(request, ForgetMatching)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
     asked = await gateway.threads.on_shard(
-        shard, lambda: forget.forget_matching(gateway.lane, tenant, agent, wanted.filters, dry_run=wanted.dry_run)
+        shard,
+        lambda: forget.forget_matching(
+            gateway.lane, tenant, agent, wanted.filters, dry_run=wanted.dry_run, request=asking
+        ),
     )
     if asked is None:
         raise NotFound("nothing was accepted for this agent yet")

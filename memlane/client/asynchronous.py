@@ -85,6 +85,7 @@ class AsyncClient:
                 call.path,
                 content=call.body,
                 params=call.params,
+                headers=call.headers,
                 timeout=self._timeout + call.patience_s,
             )
         except httpx.TransportError as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from pydantic import BaseModel
@@ -26,7 +26,7 @@ from memlane.contract import (
     wire,
 )
 from memlane.contract.parked import Changed, MemoryNames, ParkedPage, ParkedRequest
-from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, ReceiptsRequest
+from memlane.contract.requests import REQUEST_HEADER, EmbeddingsRequest, ForgetMatching, Forgetting, ReceiptsRequest
 from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, ServerError, Unavailable
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class Call(Generic[T]):
     params: Mapping[str, Any] = field(default_factory=dict)
     patience_s: float = 0.0
     """How long the server itself may wait before it answers."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def remember(items: Sequence[MemoryItem | Mapping[str, Any]], *, atomic: bool = False) -> Call[BatchResult]:
@@ -95,7 +96,7 @@ def history(agent: str, id_: UUID) -> Call[list[Version]]:
 
 def forget_matching(agent: str, wanted: ForgetMatching) -> Call[Forgetting]:
     """POST /v1/agents/{agent}/forget."""
-    return Call("POST", f"/v1/agents/{_name(agent)}/forget", _reads(Forgetting), _body(wanted))
+    return Call("POST", f"/v1/agents/{_name(agent)}/forget", _reads(Forgetting), _body(wanted), headers=_named())
 
 
 def receipts(request: ReceiptsRequest) -> Call[list[Receipt]]:
@@ -111,7 +112,12 @@ def forget(agent: str, id_: UUID) -> Call[Receipt]:
 
 def forget_agent(agent: str) -> Call[None]:
     """DELETE /v1/agents/{agent}."""
-    return Call("DELETE", f"/v1/agents/{_name(agent)}", _nothing)
+    return Call("DELETE", f"/v1/agents/{_name(agent)}", _nothing, headers=_named())
+
+
+def _named() -> Mapping[str, str]:
+    """A name for a request, the same each time that it is sent."""
+    return {REQUEST_HEADER: str(uuid4())}
 
 
 def embed(request: EmbeddingsRequest) -> Call[int]:

@@ -89,6 +89,7 @@ class Client(Front):
                 call.path,
                 content=call.body,
                 params=call.params,
+                headers=call.headers,
                 timeout=self._timeout + call.patience_s,
             )
         except httpx.TransportError as error:

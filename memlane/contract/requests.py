@@ -11,6 +11,9 @@ from memlane.contract import limits
 from memlane.contract.recall import Filters, filters_of
 from memlane.contract.text import Content, Name
 
+REQUEST_HEADER = "Memlane-Request"
+"""The header that names a request to forget, so that one that arrives twice is obeyed once."""
+
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

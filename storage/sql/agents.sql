@@ -18,11 +18,13 @@ WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
 
 -- name: forget
 -- Everything accepted up to now is forgotten; readers and the finish step obey at once. A job removes the
--- rows; one that is open begins anew, since it may be past what is forgotten now.
+-- rows; one that is open begins anew, since it may be past what is forgotten now. The same request changes nothing more.
 WITH forgotten AS (
-    UPDATE {shard}.agents SET forgotten_before = nextval('{shard}.numbers')
+    UPDATE {shard}.agents
+    SET forgotten_before = nextval('{shard}.numbers'), forgotten_by = coalesce(%(request)s::uuid, forgotten_by)
     FROM {shard}.fence(%(epoch)s)
     WHERE tenant = %(tenant)s AND agent = %(agent)s
+      AND (%(request)s::uuid IS NULL OR forgotten_by IS DISTINCT FROM %(request)s::uuid)
     RETURNING number
 ), opened AS (
     INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
@@ -30,7 +32,7 @@ WITH forgotten AS (
     ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
     SET lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL
 )
-SELECT number FROM forgotten;
+SELECT number FROM {shard}.agents WHERE tenant = %(tenant)s AND agent = %(agent)s;
 
 -- name: of_tenant
 -- All agents of a tenant.

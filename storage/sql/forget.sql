@@ -55,10 +55,17 @@ SELECT count(*) FROM ({matching}) AS m;
 SELECT last_value FROM {shard}.numbers;
 
 -- name: open_matching
--- Ask for the memories of an agent that pass filters to be forgotten; one that was asked for before begins anew.
+-- Ask for the memories of an agent that pass filters to be forgotten; one that was asked for before begins anew, but
+-- not by the same request.
+WITH asked AS (
+    UPDATE {shard}.agents SET forgotten_by = coalesce(%(request)s::uuid, forgotten_by)
+    FROM {shard}.fence(%(epoch)s)
+    WHERE number = %(agent)s AND (%(request)s::uuid IS NULL OR forgotten_by IS DISTINCT FROM %(request)s::uuid)
+    RETURNING number
+)
 INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
-SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, %(agent)s, %(id)s, %(payload)s
-FROM {shard}.fence(%(epoch)s)
+SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, number, %(id)s, %(payload)s
+FROM asked
 ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
 SET payload = EXCLUDED.payload, lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL;
 

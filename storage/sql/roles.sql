@@ -51,7 +51,7 @@ GRANT SELECT (id, task, tenant, reason, target, received_at, bytes), UPDATE (tar
     TO memlane_gateway;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.versions,
     {schema}.memory_stats, {schema}.embedding_cache, {schema}.ledger TO memlane_gateway;
-GRANT UPDATE (memories, words, conditional, forgotten_before) ON {schema}.agents TO memlane_gateway;
+GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by) ON {schema}.agents TO memlane_gateway;
 GRANT UPDATE (turns) ON {schema}.threads TO memlane_gateway;
 GRANT UPDATE (state) ON {schema}.ids TO memlane_gateway;
 GRANT UPDATE (lease, not_before, deaths, parked_at, error, payload, created_at) ON {schema}.jobs TO memlane_gateway;
@@ -79,7 +79,7 @@ GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, 
     TO memlane_worker;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases, {schema}.memories,
     {schema}.embedding_cache, {schema}.ledger, {schema}.strays TO memlane_worker;
-GRANT UPDATE (memories, words, conditional, forgotten_before) ON {schema}.agents TO memlane_worker;
+GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by) ON {schema}.agents TO memlane_worker;
 GRANT UPDATE (supersedes) ON {schema}.memories TO memlane_worker;
 GRANT UPDATE (turns) ON {schema}.threads TO memlane_worker;
 GRANT UPDATE (state) ON {schema}.ids TO memlane_worker;

@@ -2,11 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
+from uuid import UUID, uuid4
 
 import pytest
 
 from memlane.config.settings import Settings
 from memlane.contract import Event as LedgerEvent
+from memlane.contract import Filters
 from memlane.storage import forget as forget_storage
 from memlane.storage import jobs, memories
 from memlane.storage.cluster import Shard
@@ -109,6 +111,30 @@ def test_a_whole_agent_in_slices(lane: Lane, settings: Settings, monkeypatch: py
     balance = ledger_of(lane.cluster, "acme")
     assert balance.balanced
     assert (balance.events[LedgerEvent.FORGOTTEN], balance.events[LedgerEvent.DROPPED]) == (60, 5)
+
+
+@pytest.mark.parametrize("by_filter", [False, True])
+def test_a_request_that_arrives_again_does_not_mean_what_came_since(
+    lane: Lane, settings: Settings, by_filter: bool
+) -> None:
+    """The first was held up in a network, the second answered, and then the first arrives after all."""
+
+    def ask(request: UUID) -> None:
+        if by_filter:
+            assert forget.forget_matching(lane, "acme", "ada", Filters(kinds=("fact",)), dry_run=False, request=request)
+        else:
+            assert forget.forget_agent(lane, "acme", "ada", request)
+        drain_all(lane, Kind.FORGET)
+
+    first, other = uuid4(), uuid4()
+    remembered(lane, item("before"))
+    ask(first)
+    remembered(lane, item("since"))
+    ask(first)
+    assert count_rows(settings, lane.cluster, "memories", "content = 'since'") == 1
+    ask(other)
+    assert count_rows(settings, lane.cluster, "memories") == count_rows(settings, lane.cluster, "jobs") == 0
+    assert ledger_of(lane.cluster, "acme").balanced
 
 
 def test_an_unknown_agent_or_memory(lane: Lane) -> None:
