@@ -250,3 +250,8 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
         work.rename(self.path / name)
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # who is the primary must not be forgotten with the power
+        finally:
+            os.close(directory)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from memlane.embedded.folder import Folder, Secrets, Shape
+from memlane.embedded.folder import Folder, Replication, Secrets, Shape
 from memlane.embedded.lineup import Lineup
 from memlane.embedded.postgres import Postgres, uri
 from memlane.errors import Misconfigured
@@ -96,14 +96,15 @@ def group(
     if lineup.primary not in names:
         raise Misconfigured(f"the primary of {node} is {lineup.primary}: the stack keeps as many standbys as it has")
     known = dict(zip(names, ports, strict=True))
+    policy = Replication(shape.replication)
     servers = (
-        Postgres(name, folder.path / name, port, secrets.postgres, _settings(name, known, secrets))
+        Postgres(name, folder.path / name, port, secrets.postgres, _settings(name, known, secrets, policy))
         for name, port in known.items()
     )
     return Group(node, tuple(servers), lineup)
 
 
-def _settings(name: str, ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
+def _settings(name: str, ports: Mapping[str, int], secrets: Secrets, policy: Replication) -> dict[str, str]:
     """What a server is told of the others, be it the primary or not, so that it may become either."""
     others = [port for other, port in ports.items() if other != name]
     if not others:
@@ -120,5 +121,6 @@ def _settings(name: str, ports: Mapping[str, int], secrets: Secrets) -> dict[str
         **STANDBY_SETTINGS,
         "cluster_name": f"'{name}'",  # which a standby also calls itself
         "primary_conninfo": "'" + " ".join(f"{key}={value}" for key, value in upstream.items()) + "'",
-        "synchronous_standby_names": f"'{confirmed_by(list(ports))}'",
+        # Under availability the guard sets it, and a standby that is read from cannot know whether it was set.
+        "synchronous_standby_names": f"'{confirmed_by(list(ports)) if policy is Replication.DURABILITY else ''}'",
     }

@@ -4,7 +4,10 @@ It is kept in the data directory. Whoever promotes a server writes it before any
 starts and stops the servers, obeys it: a former primary is never started beside its successor.
 """
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from memlane.embedded.folder import Folder
@@ -37,6 +40,17 @@ class Lineup:
     def with_back(self, server: str) -> "Lineup":
         """With a server that follows again."""
         return replace(self, out=tuple(name for name in self.out if name != server))
+
+
+@contextmanager
+def alone(folder: Folder) -> Iterator[None]:
+    """Change line-ups alone: whoever else wants to waits."""
+    descriptor = os.open(folder.path / "lineup.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read(folder: Folder) -> Mapping[str, Lineup]:

@@ -73,6 +73,7 @@ class Nodes:
         Raises:
             Misconfigured: one did not start, or it is not clear who the primary is.
         """
+        self._lineup_at = lineup.changed_at(self._folder)
         for group in self.groups:
             self._settle(group)
         for group in self.groups:
@@ -86,7 +87,6 @@ class Nodes:
             self._runner.wait(group.primary.name, group.primary.wait)
         for group in self.replicated:
             self._start_standbys(group)
-        self._lineup_at = lineup.changed_at(self._folder)
 
     def begin_to_confirm(self) -> None:
         """From now on what is written is confirmed by standbys."""
@@ -147,9 +147,7 @@ class Nodes:
     def _elect(self, group: Group) -> Group:
         """Promote whoever has the most: the former primary is out, and has no successor yet."""
         following = [server for server in (group.primary, *group.standbys) if replication.is_standby(server)]
-        for server in following:
-            replication.wait_until_quiet(server)
-        has = {server.name: replication.received(server) or 0 for server in following}
+        has = {server.name: replication.wait_until_read(server) for server in following}
         best = group.server(max(has, key=lambda name: has[name]))
         group = self._keep(group, replace(group.lineup, primary=best.name))
         replication.confirm_by(best, "")
@@ -163,10 +161,12 @@ def _check_data(group: Group) -> None:
     Raises:
         Misconfigured: what to do about it.
     """
-    if not group.primary.made and any(server.made for server in group.standbys):
+    there = [server.name for server in group.servers if server.made]
+    if there and not group.primary.made:
+        out = f"; {', '.join(group.lineup.out)} is out, and has what there was before" if group.lineup.out else ""
         raise Misconfigured(
-            f"the data of {group.primary.name}, the primary, is gone: `memlane nodes promote {group.name}` lets a "
-            "standby take its place, which has it"
+            f"the data of {group.primary.name}, the primary, is gone, and {', '.join(there)} has data: `memlane nodes "
+            f"promote {group.name}` lets a standby take its place{out}"
         )
     for server in group.standbys:
         if server.made and not replication.is_standby(server):

@@ -13,18 +13,23 @@ from memlane.embedded.group import STANDBY, Group
 from memlane.embedded.postgres import SUPERUSER, Postgres
 from memlane.embedded.user import give, server_user
 from memlane.errors import Misconfigured
+from memlane.storage.connections import PatientConnection
 
 _MARK = "standby.signal"
 
-_QUIET_S = 1.0
-"""A standby without a primary that has carried out nothing more for so long has carried out all it has."""
+_PATIENCE_S = 5.0
+"""How long an answer is waited for: a server that stands still must not hold up who looks after the others."""
 
 _PROMOTED_S = 30
 """How long a promotion may take."""
 
 
-def _connected(server: Postgres) -> "psycopg.Connection[tuple[object, ...]]":
-    return psycopg.connect(make_conninfo(server.uri("postgres"), connect_timeout=2), autocommit=True)
+def _connected(server: Postgres, patience_s: float = _PATIENCE_S) -> PatientConnection:
+    connection = PatientConnection.connect(
+        make_conninfo(server.uri("postgres"), connect_timeout=2), autocommit=True, note=lambda _: None
+    )
+    connection.patience_s = patience_s
+    return connection
 
 
 def let_standbys_in(primary: Postgres, password: str) -> None:
@@ -100,31 +105,42 @@ def promote(server: Postgres) -> None:
     Raises:
         Misconfigured: it does not become one.
     """
-    with _connected(server) as connection:
+    with _connected(server, 2 * _PROMOTED_S) as connection:
         done = connection.execute("SELECT pg_promote(true, %s)", (_PROMOTED_S,)).fetchone()
     if done != (True,):
         raise Misconfigured(f"{server.name} was not promoted within {_PROMOTED_S} s; see its log")
 
 
 def received(server: Postgres) -> int | None:
-    """How much of the log a standby has, in bytes; None if it does not answer."""
-    has = "greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())"
+    """How much of the log a standby has, in bytes; None if it does not answer, or does not know it yet.
+
+    Until it has read what it has itself, and asks a primary for more, it has received nothing: then the position that
+    it has carried out says little. storage/sql/cluster.sql and config/postgres/promote.sh ask in the same way.
+    """
+    has = (
+        "SELECT pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::bigint "
+        "WHERE pg_last_wal_receive_lsn() IS NOT NULL"
+    )
     try:
         with _connected(server) as connection:
-            row = connection.execute(f"SELECT pg_wal_lsn_diff({has}, '0/0')::bigint".encode()).fetchone()
+            row = connection.execute(has).fetchone()
     except psycopg.OperationalError:
         return None
     return None if row is None or row[0] is None else int(str(row[0]))
 
 
-def wait_until_quiet(server: Postgres, timeout_s: float = 60.0) -> None:
-    """Wait until a standby without a primary has carried out all that it has."""
+def wait_until_read(server: Postgres, timeout_s: float = 60.0) -> int:
+    """Wait until a standby has read all of the log that it has; how much that is, in bytes.
+
+    Raises:
+        Misconfigured: it takes too long; its log says why.
+    """
     deadline = monotonic() + timeout_s
-    before, since = received(server), monotonic()
-    while monotonic() - since < _QUIET_S and monotonic() < deadline:
+    while (at := received(server)) is None:
+        if monotonic() > deadline:
+            raise Misconfigured(f"{server.name} has not read its log after {timeout_s:.0f} s; see what it logs")
         sleep(0.05)
-        if (now := received(server)) != before:
-            before, since = now, monotonic()
+    return at
 
 
 def streaming(primary: Postgres) -> set[str]:

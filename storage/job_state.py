@@ -45,7 +45,7 @@ class Move(StrEnum):
     PARK = "park"
     """It has died too often."""
     RETRY = "retry"
-    """Somebody takes it up again: no deaths, due now."""
+    """Somebody takes it up again: no deaths, due now. Or a holder was late, not dead."""
     DROP = "drop"
     """Somebody gives it up."""
     FORGET = "forget"

@@ -1,8 +1,8 @@
 """The servers of a node: which is the primary, how far each has come, and whom to read from while there is none.
 
-Of a commit that was confirmed at least one standby has the record on its disk. So while no primary answers, the standby
-that has the most of the log has everything that was ever confirmed, provided that all standbys answer; it is read from
-once it has also carried out what it has.
+Of a commit that waited for its standbys at least one has the record on its disk. So while no primary answers, the
+standby that has the most of the log has everything that was ever confirmed, provided that all standbys answer, and that
+the primary waited; it is read from once it has also carried out what it has.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,19 @@ _PAUSE_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a server has come, in bytes of the log: what it has, and what those who read there see."""
+    """How far a server has come, in bytes of the log: what it has, and what those who read there see.
+
+    Attributes:
+        follows: whether it is a standby.
+        received: what it has on its disk.
+        replayed: what those who read there see.
+        waits: whether as the primary it waits for standbys.
+    """
 
     follows: bool
     received: int
     replayed: int
+    waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +52,12 @@ class Standby:
 
 
 def position(member: Node) -> Position | None:
-    """How far a server has come; None if it does not answer."""
+    """How far a server has come; None if it does not answer, or does not know yet."""
     try:
-        return Position(*member.run(_POSITION, patience_s=_LOOK_S)[0])
+        rows = member.run(_POSITION, patience_s=_LOOK_S)
     except MemlaneError:
         return None
+    return Position(*rows[0]) if rows else None
 
 
 def positions(nodes: Sequence[Node]) -> list[tuple[Node, Position | None]]:
@@ -69,7 +78,8 @@ def freshest(node: Node) -> Standby:
     best, at = max(found, key=lambda pair: (not pair[1].follows, pair[1].received))
     if at.follows:
         _wait_for(best, at.received)
-    return Standby(best, may_lack=at.follows and len(found) < len(node.members) - 1)
+    others_answer = len(found) >= len(node.members) - 1
+    return Standby(best, may_lack=at.follows and not (others_answer and at.waits))
 
 
 def _wait_for(standby: Node, received: int) -> None:

@@ -134,8 +134,10 @@ class Node:
                     connection.patience_s = patience_s or self._patience_s
                     yield connection
                 finally:
+                    unconfirmed, connection.unconfirmed = connection.unconfirmed, False
                     self._pool.putconn(connection)
-            self._check_confirmed(connection)
+            if unconfirmed:  # what was committed here alone is not durable: whoever wrote it has to ask again
+                raise no_answer(self.name, "no standby has confirmed what was written")
         except NodeDown:
             self._refusals.failed(call, monotonic() - begun)
             raise
@@ -144,12 +146,6 @@ class Node:
             raise
         self._refusals.succeeded(call)
         self._answered_at = monotonic()
-
-    def _check_confirmed(self, connection: PatientConnection) -> None:
-        """What was committed here alone is not durable: whoever wrote it has to ask again."""
-        if connection.unconfirmed:
-            connection.unconfirmed = False
-            raise no_answer(self.name, "no standby has confirmed what was written")
 
     def _note_connection(self, why: str | None) -> None:
         """A connection was made, or why not."""

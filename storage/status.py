@@ -1,6 +1,7 @@
 """The state of nodes and shards, read from each as it is; one that does not answer is down, not missing."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from memlane.contract.status import JobStatus, NodeStatus, ShardStatus, StrayStatus
@@ -23,7 +24,9 @@ def node_status(node: Node) -> NodeStatus:
 
 def node_members(node: Node) -> NodeStatus:
     """As `node_status`, with each of the node's servers."""
-    return replace(node_status(node), members=members.statuses(node))
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(members.statuses, node)
+        return replace(node_status(node), members=asked.result())
 
 
 def shard_status(cluster: Cluster, number: int) -> ShardStatus:

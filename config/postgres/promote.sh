@@ -17,10 +17,12 @@ ask() {
 }
 
 [ "$(own "SELECT pg_is_in_recovery()")" = t ] || fail "it is no standby"
-mine="$(own "SELECT $has")"
+# Until a standby has read its own log and asks a primary for more, it has received nothing, and does not know what it has.
+mine="$(own "SELECT $has WHERE pg_last_wal_receive_lsn() IS NOT NULL")"
+[ -n "$mine" ] || fail "it still reads its own log: try again in a moment"
 silent=""
 for other in $(echo "$OTHERS" | tr , ' '); do
-    case "$(ask "$other" "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 'primary' WHEN $has > '$mine' THEN 'more' ELSE 'enough' END")" in
+    case "$(ask "$other" "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 'primary' WHEN pg_last_wal_receive_lsn() IS NULL THEN 'silent' WHEN $has > '$mine' THEN 'more' ELSE 'enough' END")" in
         primary) fail "$other is the primary, and answers: stop it first" ;;
         more) fail "$other has something that it lacks: promote that one" ;;
         enough) ;;
@@ -35,5 +37,6 @@ fi
 # First who it is, so that the former primary does not start again beside it.
 echo "$SERVER" > "$LINEUP/primary.new"
 mv "$LINEUP/primary.new" "$LINEUP/primary"
+sync "$LINEUP/primary" "$LINEUP"
 [ "$(own "SELECT pg_promote(true, 60)")" = t ] || fail "see its log"
 echo "$SERVER is the primary"

@@ -31,4 +31,5 @@ ensure() { grep -qxF "$2" "$PGDATA/$1" || printf '\n%s\n' "$2" >> "$PGDATA/$1"; 
 ensure postgresql.conf "include 'memlane.conf'"
 ensure pg_hba.conf "host replication memlane_standby all scram-sha-256"
 
-[ -e "$LINEUP/primary" ] || echo "$SERVER" > "$LINEUP/primary"
+# A standby never writes itself down: if the line-up was lost, the primary does when it starts.
+[ -e "$PGDATA/standby.signal" ] || [ -e "$LINEUP/primary" ] || echo "$SERVER" > "$LINEUP/primary"

@@ -67,7 +67,9 @@ def promote(
     out = Output(as_json)
     folder = folder_of(data)
     if not folder.in_use():
-        former = failover.promote_stopped(folder, node)
+        if server is not None:
+            raise typer.BadParameter("the stack does not run: whoever has the most is taken", param_hint="--server")
+        former = failover.promote_stopped(folder, node, accept_loss=accept_loss)
         said = f"{former} is out; the standby of {node} that has the most takes its place when the stack starts"
         out.result({"node": node, "former": former}, said)
         return

@@ -54,6 +54,8 @@ class NodeStatus:
     def alarm(self) -> str | None:
         """What is wrong with its replication, or None."""
         standbys = [member for member in self.members if member.role is not Role.PRIMARY]
+        if len(self.members) - len(standbys) > 1:
+            return "TWO PRIMARIES: stop the one that is not meant, at once"
         if not self.up or not standbys:
             return None
         if not self.settings.get("synchronous_standby_names"):

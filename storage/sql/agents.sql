@@ -19,20 +19,24 @@ WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
 -- name: forget
 -- Everything accepted up to now is forgotten; readers and the finish step obey at once. A job removes the
 -- rows; one that is open begins anew, since it may be past what is forgotten now. The same request changes nothing more.
-WITH forgotten AS (
-    UPDATE {shard}.agents
-    SET forgotten_before = nextval('{shard}.numbers'), forgotten_by = coalesce(%(request)s::uuid, forgotten_by)
-    FROM {shard}.fence(%(epoch)s)
+WITH asked AS (
+    SELECT number, forgotten_by IS NOT DISTINCT FROM %(request)s::uuid AND forgotten_by IS NOT NULL AS again
+    FROM {shard}.agents, {shard}.fence(%(epoch)s)
     WHERE tenant = %(tenant)s AND agent = %(agent)s
-      AND (%(request)s::uuid IS NULL OR forgotten_by IS DISTINCT FROM %(request)s::uuid)
-    RETURNING number
+    FOR NO KEY UPDATE OF agents
+), forgotten AS (  -- also again: the answer then waits for the standbys, as the first should have
+    UPDATE {shard}.agents
+    SET forgotten_before = CASE WHEN again THEN forgotten_before ELSE nextval('{shard}.numbers') END,
+        forgotten_by = coalesce(%(request)s::uuid, forgotten_by)
+    FROM asked WHERE agents.number = asked.number
+    RETURNING agents.number, again
 ), opened AS (
     INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
-    SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, number, %(id)s, '{}' FROM forgotten
+    SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, number, %(id)s, '{}' FROM forgotten WHERE NOT again
     ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
     SET lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL
 )
-SELECT number FROM {shard}.agents WHERE tenant = %(tenant)s AND agent = %(agent)s;
+SELECT number FROM forgotten;
 
 -- name: of_tenant
 -- All agents of a tenant.

@@ -58,14 +58,17 @@ SELECT last_value FROM {shard}.numbers;
 -- Ask for the memories of an agent that pass filters to be forgotten; one that was asked for before begins anew, but
 -- not by the same request.
 WITH asked AS (
+    SELECT number, forgotten_by IS NOT DISTINCT FROM %(request)s::uuid AND forgotten_by IS NOT NULL AS again
+    FROM {shard}.agents, {shard}.fence(%(epoch)s)
+    WHERE number = %(agent)s
+    FOR NO KEY UPDATE OF agents
+), noted AS (  -- also again: the answer then waits for the standbys, as the first should have
     UPDATE {shard}.agents SET forgotten_by = coalesce(%(request)s::uuid, forgotten_by)
-    FROM {shard}.fence(%(epoch)s)
-    WHERE number = %(agent)s AND (%(request)s::uuid IS NULL OR forgotten_by IS DISTINCT FROM %(request)s::uuid)
-    RETURNING number
+    FROM asked WHERE agents.number = asked.number
 )
 INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
 SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, number, %(id)s, %(payload)s
-FROM asked
+FROM asked WHERE NOT again
 ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE
 SET payload = EXCLUDED.payload, lease = NULL, not_before = now(), deaths = 0, parked_at = NULL, error = NULL;
 

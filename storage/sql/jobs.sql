@@ -143,11 +143,28 @@ WITH dead AS (
 SELECT count(*), count(parked_at) FROM freed;
 
 -- name: not_dead
--- A holder that was merely late takes back the deaths that were counted for its lease.
-UPDATE {shard}.jobs SET deaths = deaths - 1, died_in = NULL
-FROM {shard}.fence(%(epoch)s)
-WHERE died_in = %(token)s AND deaths > 0
-      AND number = ANY(coalesce(%(numbers)s::bigint[], ARRAY(SELECT number FROM {shard}.jobs WHERE died_in = %(token)s)));
+-- A holder that was merely late takes back the deaths that were counted for its lease; what was parked by them is open.
+WITH struck AS (
+    SELECT number, parked_at IS NOT NULL AS parked FROM {shard}.jobs, {shard}.fence(%(epoch)s)
+    WHERE died_in = %(token)s AND deaths > 0
+          AND number = ANY(coalesce(%(numbers)s::bigint[],
+                                    ARRAY(SELECT number FROM {shard}.jobs WHERE died_in = %(token)s)))
+    ORDER BY number
+    FOR UPDATE OF jobs
+), freed AS (
+    UPDATE {shard}.jobs
+    SET deaths = deaths - 1, died_in = NULL, parked_at = NULL, error = CASE WHEN NOT parked THEN error END
+    FROM struck WHERE jobs.number = struck.number
+    RETURNING jobs.kind, jobs.tenant, jobs.agent, jobs.id, parked
+), known AS (
+    UPDATE {shard}.ids SET state = CASE WHEN freed.kind = 'remember' THEN 'accepted' ELSE 'stored' END
+    FROM freed
+    WHERE parked AND freed.kind IN ('remember', 'embed') AND ids.agent = freed.agent AND ids.id = freed.id
+), counted AS (
+    INSERT INTO {shard}.ledger (tenant, event, count)
+    SELECT tenant, 'unparked', count(*) FROM freed WHERE parked AND kind = 'remember' GROUP BY tenant
+)
+SELECT count(*) FROM freed;
 
 -- name: idle_work
 -- The kinds that have due work and nobody on it.

@@ -390,6 +390,9 @@ class Lives(RuleBasedStateMachine):
             if job is not None and job.died_in == held.claim.token and job.deaths:
                 job.deaths -= 1
                 job.died_in = None
+                if job.state is JobState.PARKED:
+                    self.go(job, Move.RETRY)
+                    self.count(memory.owner[0], Event.UNPARKED, job.kind is Kind.REMEMBER)
 
     @precondition(lambda self: any(held.claim.kind is Kind.REMEMBER for held in self.held))
     @rule(n=st.integers(0), vectors=st.sets(st.integers(0, CLAIM_SIZE - 1)))
