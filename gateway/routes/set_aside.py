@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from memlane.contract import limits
 from memlane.contract.parked import Changed, JobName, JobNames, ParkedJobs, StrayNames, Strays
 from memlane.contract.text import Clean
-from memlane.errors import NotFound
+from memlane.errors import NotFound, Unavailable
 from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.pages import page_of
@@ -116,7 +116,12 @@ async def drop_strays(request: Request) -> Response:
 async def _everywhere(gateway: Gateway, work: Callable[[Shard], int]) -> Response:
     on = gateway.lane.cluster.on
     shards = range(gateway.lane.cluster.shard_count)
-    return answer(Changed(sum(await gateway.threads.on_all(shards, lambda number: on(number, work)))))
+    found = await gateway.threads.on_each(shards, lambda number: on(number, work))
+    done = [one for one in found if not isinstance(one, Unavailable)]
+    if not done:
+        raise Unavailable("no shard answers")
+    missing = tuple(number for number, one in zip(shards, found, strict=True) if isinstance(one, Unavailable))
+    return answer(Changed(sum(done), missing))
 
 
 def _place(name: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.contract import limits
 from memlane.contract.parked import Changed, ParkedJob, Stray
-from memlane.errors import FieldError, InvalidInput, NotFound
+from memlane.errors import FieldError, InvalidInput, NotFound, Unavailable
 
 T = TypeVar("T")
 
@@ -133,10 +133,9 @@ def show_stray(session: Session, id: Annotated[UUID, typer.Argument(help="The st
 
     Example: memlane jobs strays show 5f0c1c9e-7f4e-5f5e-9a55-0c7f2f8f7c11
     """
-    found = session.admin().strays_page(id=id).strays
-    if not found:
-        raise NotFound(f"there is no stray {id}")
-    session.out.result(found[0], _fields(found[0]))
+    page = session.admin().strays_page(id=id)
+    _check_found(page.strays, page.missing, f"there is no stray {id}")
+    session.out.result(page.strays[0], _fields(page.strays[0]))
 
 
 @strays.command("retry")
@@ -216,9 +215,21 @@ def _named(admin: Admin, name: str) -> ParkedJob:
     """
     id_ = _uuid(name)
     found = admin.parked_page(id=id_) if id_ is not None else admin.parked_page(job=name)
-    if not found.jobs:
-        raise NotFound(f"no job {name} is parked")
+    _check_found(found.jobs, found.missing, f"no job {name} is parked")
     return found.jobs[0]
+
+
+def _check_found(found: Sequence[object], missing: Sequence[int], otherwise: str) -> None:
+    """See whether anything was found.
+
+    Raises:
+        NotFound: it is not there.
+        Unavailable: it may be where nobody answers.
+    """
+    if not found and missing:
+        raise Unavailable(f"{otherwise}, but for shards {', '.join(map(str, missing))}, which do not answer")
+    if not found:
+        raise NotFound(otherwise)
 
 
 def _uuid(name: str) -> UUID | None:

@@ -137,9 +137,15 @@ class Strays:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """How many of those that were named were found as they were thought to be, and are so no more."""
+    """How many of those that were named were found as they were thought to be, and are so no more.
+
+    Attributes:
+        changed: how many.
+        missing: shards that did not answer, and may have some; asked again, they may.
+    """
 
     changed: int
+    missing: tuple[int, ...] = ()
 
 
 class _Named(BaseModel):
