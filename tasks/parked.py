@@ -1,11 +1,14 @@
 """What is decided about parked jobs: try them again, or give them up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from memlane.storage import parked
 from memlane.storage.cluster import Shard
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
+
+Decide = Callable[[Lane, int, Sequence[int]], int]
+"""Does something to parked jobs of a shard, by their numbers; how many there were."""
 
 
 def retry(lane: Lane, shard: int, numbers: Sequence[int]) -> int:

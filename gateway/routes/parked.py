@@ -1,6 +1,5 @@
 """/v1/jobs/parked: a tenant's memories whose jobs were set aside: looked at, tried again, given up."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -19,14 +18,10 @@ from memlane.storage.jobs import Kind
 from memlane.storage.parked import Which
 from memlane.storage.places import Place
 from memlane.tasks import parked as decisions
-from memlane.tasks.lane import Lane
 
 router = APIRouter(prefix="/v1/jobs/parked", tags=["jobs"])
 
 Tenant = Annotated[str, Depends(tenant)]
-
-Decide = Callable[[Lane, int, list[int]], int]
-"""Does something to parked jobs of a shard; how many there were."""
 
 
 @router.get("", response_model=ParkedPage)
@@ -63,7 +58,7 @@ async def drop_parked(request: Request, tenant: Tenant) -> Response:
     return await _decided(gateway_of(request), tenant, await read(request, MemoryNames), decisions.drop)
 
 
-async def _decided(gateway: Gateway, tenant: str, named: MemoryNames, decide: Decide) -> Response:
+async def _decided(gateway: Gateway, tenant: str, named: MemoryNames, decide: decisions.Decide) -> Response:
     lane = gateway.lane
     parts: dict[int, list[tuple[str, UUID]]] = {}
     for name in named.memories:

@@ -22,7 +22,6 @@ from memlane.storage.jobs import Kind
 from memlane.storage.parked import Which
 from memlane.storage.places import Place
 from memlane.tasks import parked as decisions
-from memlane.tasks.lane import Lane
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(admin)])
 
@@ -30,9 +29,6 @@ TenantFilter = Annotated[Annotated[str, Clean] | None, Query(description="whose"
 ShardFilter = Annotated[int | None, Query(ge=0, description="where")]
 Limit = Annotated[int, Query(ge=1, le=limits.PAGE_ITEMS, description="how many at most")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before")]
-
-Decide = Callable[[Lane, int, list[int]], int]
-"""Does something to parked jobs of a shard; how many there were."""
 
 
 @router.get("/jobs/parked", response_model=ParkedJobs, responses=failing(NotFound))
@@ -69,7 +65,7 @@ async def drop_parked_jobs(request: Request) -> Response:
     return await _decided(gateway_of(request), await read(request, JobNames), decisions.drop)
 
 
-async def _decided(gateway: Gateway, named: JobNames, decide: Decide) -> Response:
+async def _decided(gateway: Gateway, named: JobNames, decide: decisions.Decide) -> Response:
     parts: dict[int, list[int]] = {}
     for name in named.jobs:
         shard, number = _place(name)
