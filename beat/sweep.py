@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 
 from memlane.errors import MemlaneError
-from memlane.storage import jobs, strays
+from memlane.storage import jobs, leases, strays
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind
 from memlane.tasks import producers
@@ -76,7 +76,7 @@ def sweep_shard(lane: Lane, shard: Shard, send: Send) -> None:
     settings = lane.settings
     if ended := jobs.end_stalled_sessions(shard, settings.lease_s):
         log.warning("sweep.sessions_ended", shard=shard.number, sessions=ended)
-    freed, parked = jobs.expire(shard, settings.claim_size, settings.deaths_alone)
+    freed, parked = leases.expire(shard, settings.claim_size, settings.deaths_alone)
     if freed:
         log.warning("sweep.leases_expired", shard=shard.number, jobs=freed, parked=parked)
     for kind in jobs.idle_work(shard):

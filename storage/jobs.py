@@ -2,19 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from math import ceil, log2
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-from memlane.errors import NodeDown, Unavailable
+from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.connections import UNHURRIED
-from memlane.storage.refusals import REFUSE_S
+from memlane.storage.leases import TIMELINE, release_quietly
 
 _SQL = queries.load("jobs")
 
@@ -171,42 +169,6 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
     return Claim(token, kind, sorted((Job(*row[:-1]) for row in rows), key=lambda job: job.number), rows[0][-1])
 
 
-def renew(shard: Shard, token: UUID, lease_s: float) -> bool:
-    """Hold a lease for longer; False if it is lost."""
-    return bool(shard.run(_SQL["renew"], {"token": token, "lease_s": lease_s}))
-
-
-def release(shard: Shard, token: UUID) -> int:
-    """Give the jobs of a lease back as they were; how many."""
-    return int(shard.write(_SQL["release"], {"token": token})[0][0])
-
-
-def give_back(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
-    """Give the jobs of a lease back as they were; if it ran out meanwhile, that was no death.
-
-    Args:
-        shard: where the lease is.
-        token: of the lease.
-        numbers: of its jobs; None if they are not known.
-
-    Raises:
-        ShardMoved: that has to be said where it is now.
-        Unavailable: the node has to be told when it answers again.
-    """
-    if not release(shard, token):
-        not_dead(shard, token, numbers)
-
-
-def release_quietly(shard: Shard, token: UUID) -> None:
-    """Give a lease back if the node answers, now or when it may be asked again; else the lease expires by itself."""
-    with suppress(Exception):  # whatever it is, expiry is the answer
-        try:
-            release(shard, token)
-        except NodeDown:
-            sleep(2 * REFUSE_S)
-            release(shard, token)
-
-
 @dataclass(frozen=True, slots=True)
 class Delay:
     """When jobs that were refused are tried again: the pauses double, without a counter.
@@ -232,41 +194,12 @@ NOBODY = "*"
 
 NO_DELAY = Delay(0.0, "")
 LATER = _SQL["later"].text
-TIMELINE = _SQL["timeline"].text
 
 
 def settle(shard: Shard, token: UUID, done: Sequence[int], delay: Delay = NO_DELAY) -> bool:
     """End the jobs of a lease that are done and give the others back for later; False if the lease was lost."""
     params = {"token": token, "numbers": list(done), **delay.params}
     return bool(shard.write(_SQL["settle"], params, later=LATER)[0][0])
-
-
-def fail(shard: Shard, token: UUID, error: str) -> None:
-    """Say that the work of a lease failed, and not for want of somebody else: it counts as a death."""
-    shard.run(_SQL["fail"], {"token": token, "error": error})
-
-
-def expire(shard: Shard, claim_size: int, deaths_alone: int) -> tuple[int, int]:
-    """Take jobs from leases that ran out; how many were freed, and how many of them are parked now."""
-    params = {"deaths": parking_deaths(claim_size, deaths_alone)}
-    freed, parked = shard.write(_SQL["expire"], params, timeline=TIMELINE)[0]
-    return int(freed), int(parked)
-
-
-def parking_deaths(claim_size: int, deaths_alone: int) -> int:
-    """At how many deaths a job is parked: claims halve until it is alone, then it may die so often alone."""
-    return ceil(log2(claim_size)) + deaths_alone if claim_size > 1 else deaths_alone
-
-
-def not_dead(shard: Shard, token: UUID, numbers: Sequence[int] | None = None) -> None:
-    """A holder that was late, not dead, takes the deaths back that were counted for its lease.
-
-    Args:
-        shard: where the lease was.
-        token: of the lease.
-        numbers: of its jobs; None if they are not known, so that all suspects have to be looked at.
-    """
-    shard.write(_SQL["not_dead"], {"token": token, "numbers": None if numbers is None else list(numbers)})
 
 
 def idle_work(shard: Shard) -> list[Kind]:

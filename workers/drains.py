@@ -14,7 +14,7 @@ from time import monotonic
 import structlog
 
 from memlane.errors import Misconfigured, Unavailable
-from memlane.storage import jobs
+from memlane.storage import jobs, leases
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Claim, Done, Kind, Terms
 from memlane.tasks.batch_embed import embed_memories, embed_texts
@@ -151,8 +151,8 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, it must harm these jobs only
         bound.exception("drain.failed")
-        jobs.fail(shard, claim.token, f"{type(error).__name__} in {claim.kind}")
-        jobs.expire(shard, settings.claim_size, settings.deaths_alone)
+        leases.fail(shard, claim.token, f"{type(error).__name__} in {claim.kind}")
+        leases.expire(shard, settings.claim_size, settings.deaths_alone)
         return Done(failed=len(claim.jobs))
     except BaseException:
         process.returns.give_back(shard, claim)

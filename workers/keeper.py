@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 
 from memlane.errors import MemlaneError
-from memlane.storage import jobs
+from memlane.storage import leases
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Claim
 
@@ -52,7 +52,7 @@ def _keep(
         if stopping():
             release_at = release_at or now + grace_s
             if now >= release_at:
-                jobs.release_quietly(shard, claim.token)
+                leases.release_quietly(shard, claim.token)
                 log.info("lease.given_back", shard=shard.number, kind=claim.kind, jobs=len(claim.jobs))
                 return
         if now - renewed >= lease_s / 3:
@@ -63,7 +63,7 @@ def _keep(
 
 def _renewed(shard: Shard, claim: Claim, lease_s: float) -> bool:
     try:
-        held = jobs.renew(shard, claim.token, lease_s)
+        held = leases.renew(shard, claim.token, lease_s)
     except MemlaneError as error:
         log.warning("lease.not_renewed", shard=shard.number, kind=claim.kind, why=str(error))
         return True

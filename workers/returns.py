@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from memlane.errors import Unavailable
-from memlane.storage import jobs
+from memlane.storage import leases
 from memlane.storage.cluster import Cluster, Shard
 from memlane.storage.jobs import Claim
 
@@ -88,7 +88,7 @@ class Returns:
     def _settled(self, owed: _Owed) -> bool:
         """Whether the shard knows: the lease is given back, or the deaths that it was counted for are taken back."""
         try:
-            self._cluster.on(owed.shard, lambda here: jobs.give_back(here, owed.token, owed.numbers))
+            self._cluster.on(owed.shard, lambda here: leases.give_back(here, owed.token, owed.numbers))
         except Unavailable:
             return False
         except Exception:  # the lease expires by itself, and nothing is lost but a death that was none

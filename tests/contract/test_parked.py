@@ -18,7 +18,7 @@ from memlane.client.front import Front
 from memlane.config.settings import Settings
 from memlane.contract import Event, MemoryUpdate, Receipt, State
 from memlane.errors import Forbidden, InvalidInput, NotFound, Unavailable
-from memlane.storage import jobs, tenants
+from memlane.storage import jobs, leases, tenants
 from memlane.storage.jobs import Kind, Terms
 from memlane.storage.roles import WORKER
 from memlane.tasks import forget, producers
@@ -60,8 +60,8 @@ def park(lane: Lane, kind: Kind = Kind.REMEMBER) -> None:
     for shard in lane.cluster.shards():
         claim = jobs.claim(shard, kind, Terms("doomed", 60.0, 1000))
         while claim is not None:
-            jobs.fail(shard, claim.token, "RuntimeError in test")
-            jobs.expire(shard, 1, 1)
+            leases.fail(shard, claim.token, "RuntimeError in test")
+            leases.expire(shard, 1, 1)
             claim = jobs.claim(shard, kind, Terms("doomed", 60.0, 1000))
 
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from memlane.config.settings import Settings
 from memlane.errors import Unavailable
-from memlane.storage import jobs
+from memlane.storage import jobs, leases
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind, Terms
 from memlane.tasks.lane import Lane
@@ -47,7 +47,7 @@ def far(link: tuple[Proxy, Settings], make_lane: Callable[[Settings], Lane]) -> 
 
 
 def expire(lane: Lane, shard: Shard) -> tuple[int, int]:
-    return jobs.expire(shard, lane.settings.claim_size, lane.settings.deaths_alone)
+    return leases.expire(shard, lane.settings.claim_size, lane.settings.deaths_alone)
 
 
 def test_a_node_that_is_lost_in_each_drain_suspects_nobody(
@@ -124,7 +124,7 @@ def test_a_drain_does_not_wait_for_a_node_that_is_down(
     thread.join(5)
     assert not thread.is_alive()
     sleep(0.3)
-    assert jobs.renew(shard, claim.token, 60.0)
+    assert leases.renew(shard, claim.token, 60.0)
     proxy.mend()
-    eventually(lambda: not jobs.renew(shard, claim.token, 60.0))
+    eventually(lambda: not leases.renew(shard, claim.token, 60.0))
     assert jobs.claim(shard, Kind.REMEMBER, Terms("another", 60.0, 8)) is not None

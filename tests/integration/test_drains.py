@@ -13,7 +13,7 @@ from memlane.contract import Event as LedgerEvent
 from memlane.contract import State
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.errors import NodeDown, ProviderRefused, Unavailable
-from memlane.storage import ids, jobs
+from memlane.storage import ids, jobs, leases
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Done, Kind, Terms
 from memlane.tasks.embedders import Embedding
@@ -162,7 +162,7 @@ def test_a_lost_lease_is_fenced(lane: Lane, settings: Settings, shard: Shard) ->
     claim = jobs.claim(shard, Kind.REMEMBER, Terms("slow", 0.01, 256))
     assert claim is not None
     sleep(0.05)
-    assert jobs.expire(shard, 256, 3) == (1, 0)
+    assert leases.expire(shard, 256, 3) == (1, 0)
     outcome = remember(lane, shard, claim)
     assert outcome.fenced
     assert count_rows(settings, lane.cluster, "memories") == 0
@@ -175,7 +175,7 @@ def test_a_late_holder_takes_its_death_back(lane: Lane, settings: Settings, shar
     claim = jobs.claim(shard, Kind.REMEMBER, Terms("slow", 0.01, 256))
     assert claim is not None
     sleep(0.05)
-    jobs.expire(shard, 256, 3)
+    leases.expire(shard, 256, 3)
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 1") == 1
     assert drains.work_off(process_of(lane), shard, claim) == Done(fenced=True)
     assert count_rows(settings, lane.cluster, "jobs", "deaths = 0") == 1
@@ -187,9 +187,9 @@ def test_renewing_holds_a_lease(lane: Lane, shard: Shard) -> None:
     assert claim is not None
     for _ in range(5):
         sleep(0.1)
-        assert jobs.renew(shard, claim.token, 0.2)
-        assert jobs.expire(shard, 256, 3) == (0, 0)
-    assert not jobs.renew(shard, uuid4(), 1.0)
+        assert leases.renew(shard, claim.token, 0.2)
+        assert leases.expire(shard, 256, 3) == (0, 0)
+    assert not leases.renew(shard, uuid4(), 1.0)
 
 
 def test_the_keeper_renews_while_the_provider_takes_its_time(
@@ -205,7 +205,7 @@ def test_the_keeper_renews_while_the_provider_takes_its_time(
     worker.start()
     gate.reached.wait(10)
     sleep(1.5)
-    assert jobs.expire(shard, 256, 3) == (0, 0)
+    assert leases.expire(shard, 256, 3) == (0, 0)
     gate.open.set()
     worker.join(10)
     assert ledger_of(lane.cluster, "acme").events[LedgerEvent.STORED] == 1
@@ -301,7 +301,7 @@ def test_dead_holders_make_claims_smaller_until_a_job_is_parked(lane: Lane, sett
         assert claim is not None
         sizes.append(len(claim.jobs))
         sleep(0.02)
-        jobs.expire(shard, 8, 3)
+        leases.expire(shard, 8, 3)
     assert sizes == [8, 4, 2, 1, 1, 1]
     assert count_rows(settings, lane.cluster, "jobs", "parked_at IS NOT NULL") == 1
     assert count_rows(settings, lane.cluster, "ids", "state = 'parked'") == 1

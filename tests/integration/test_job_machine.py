@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from memlane.config.settings import Settings
 from memlane.contract import Event
-from memlane.storage import agents, forget, ids, jobs, memories, parked, update
+from memlane.storage import agents, forget, ids, jobs, leases, memories, parked, update
 from memlane.storage.agents import AgentNumbers
 from memlane.storage.cluster import Shard
 from memlane.storage.ids import Offer, Outcome
@@ -322,7 +322,7 @@ class Lives(RuleBasedStateMachine):
     def renew(self, n: int) -> None:
         """A holder holds on, if the lease is still there, be it run out or not."""
         held = pick(self.held, n)
-        assert jobs.renew(self.shard, held.claim.token, 60.0) == held.alive
+        assert leases.renew(self.shard, held.claim.token, 60.0) == held.alive
         held.run_out = False
         for memory in self.under(held):
             assert memory.job is not None
@@ -334,7 +334,7 @@ class Lives(RuleBasedStateMachine):
         """A holder gives back what is still his."""
         held = pick(self.held, n)
         freed = self.under(held)
-        assert jobs.release(self.shard, held.claim.token) == len(freed)
+        assert leases.release(self.shard, held.claim.token) == len(freed)
         for memory in freed:
             assert memory.job is not None
             self.go(memory.job, Move.RELEASE)
@@ -347,7 +347,7 @@ class Lives(RuleBasedStateMachine):
         held = pick([held for held in self.held if held.alive], n)
         held.run_out = True
         if how == "failed":
-            jobs.fail(self.shard, held.claim.token, "ValueError in remember")
+            leases.fail(self.shard, held.claim.token, "ValueError in remember")
         else:
             self._run_out(held, how)
         if swept:
@@ -377,14 +377,14 @@ class Lives(RuleBasedStateMachine):
                 if job.state is JobState.PARKED and job.kind is Kind.REMEMBER:
                     self.count(memory.owner[0], Event.PARKED)
             held.alive = False
-        assert jobs.expire(self.shard, NARROWED, DEATHS_ALONE) == (struck, parked_now)
+        assert leases.expire(self.shard, NARROWED, DEATHS_ALONE) == (struck, parked_now)
 
     @precondition(lambda self: any(not held.alive for held in self.held))
     @rule(n=st.integers(0))
     def not_dead(self, n: int) -> None:
         """A holder that lost his lease was late, not dead."""
         held = pick([held for held in self.held if not held.alive], n)
-        jobs.not_dead(self.shard, held.claim.token, held.claim.numbers)
+        leases.not_dead(self.shard, held.claim.token, held.claim.numbers)
         for memory in self.memories.values():
             job = memory.job
             if job is not None and job.died_in == held.claim.token and job.deaths:

@@ -21,7 +21,7 @@ from memlane.embedded.ports import free_port
 from memlane.embedded.postgres import Postgres
 from memlane.embedded.process import spawn
 from memlane.errors import Misconfigured
-from memlane.storage import jobs, models, strays, tenants, ticks
+from memlane.storage import jobs, leases, models, strays, tenants, ticks
 from memlane.storage.cluster import Shard
 from memlane.storage.connections import UNHURRIED
 from memlane.storage.jobs import Kind, Terms
@@ -113,9 +113,9 @@ def test_the_sweep_takes_up_what_is_left(worker: Lane, settings: Settings) -> No
     assert count_rows(settings, worker.cluster, "strays") == 0
     claim = jobs.claim(shard, Kind.REMEMBER, Terms("late", 30.0, 10))
     if claim is not None:
-        assert jobs.renew(shard, claim.token, 30.0)
-        jobs.fail(shard, claim.token, "broken")
-        jobs.not_dead(shard, claim.token, claim.numbers)
+        assert leases.renew(shard, claim.token, 30.0)
+        leases.fail(shard, claim.token, "broken")
+        leases.not_dead(shard, claim.token, claim.numbers)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from memlane.beat.schedule import schedule
 from memlane.beat.sweep import Sweep
 from memlane.config.celery import ROUTES, WORKER_CLASSES
 from memlane.config.settings import Settings
-from memlane.storage import jobs, strays, ticks
+from memlane.storage import jobs, leases, strays, ticks
 from memlane.storage.cluster import Shard
 from memlane.storage.connections import UNHURRIED
 from memlane.storage.jobs import Kind, Terms
@@ -123,14 +123,14 @@ def test_a_node_that_hangs_does_not_hold_the_others_up(
 ) -> None:
     accepted(lane, *(item(agent=f"agent-{n}") for n in range(20)))
     going_on = Event()
-    real = jobs.expire
+    real = leases.expire
 
     def expire(on: Shard, *args: int) -> tuple[int, int]:
         if on.node.name == "node-1":
             going_on.wait(30)
         return real(on, *args)
 
-    monkeypatch.setattr("memlane.beat.sweep.jobs.expire", expire)
+    monkeypatch.setattr("memlane.beat.sweep.leases.expire", expire)
     sender = Sender()
     sweep = Sweep(lane, sender, patience_s=3.0)
     for patience_s in (30, 3):  # the second time nobody waits for what hung the first time

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlane.storage.jobs import Done, parking_deaths
+from memlane.storage.jobs import Done
+from memlane.storage.leases import parking_deaths
 from memlane.storage.models import table_name
 from memlane.tasks.embedders.openai import batches
 
