@@ -131,7 +131,7 @@ def lose_disk(server: Postgres) -> None:
 
 def test_a_primary_is_lost_with_its_disk(up: Up, run: Run) -> None:
     folder = up(2)
-    assert roles(folder) == [Role.PRIMARY, Role.STANDBY, Role.STANDBY]
+    eventually(lambda: roles(folder) == [Role.PRIMARY, Role.STANDBY, Role.STANDBY], 60)
     with client_of(folder) as client:
         client.remember("bob", "the one before").wait("searchable")
     writer = Writer(folder)
@@ -244,4 +244,4 @@ def test_a_primary_whose_disk_was_lost_while_nothing_ran(up: Up, run: Run) -> No
     run("up", "--detach", "--port", "0")
     assert stored(failover.group_of(folder, NODE)) == ["tea"]
     run("nodes", "rejoin", NODE)
-    assert roles(folder) == [Role.PRIMARY, Role.STANDBY, Role.STANDBY]
+    eventually(lambda: roles(folder) == [Role.PRIMARY, Role.STANDBY, Role.STANDBY], 60)
