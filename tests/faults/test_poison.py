@@ -28,6 +28,7 @@ pytestmark = [
 StartWorker = Callable[..., WorkerProcess]
 
 PATIENCE_S = 120.0
+ONE = {"changed": 1, "missing": []}
 
 
 @pytest.fixture
@@ -106,9 +107,12 @@ def test_poison_among_the_good(
 
     deadly.teardown()
     start_worker("ingest", "remember,embed")
-    assert memlane(gateway, admin_key, "jobs", "parked", "retry", str(receipts[30].id)) == {"changed": 1}
+    assert memlane(gateway, admin_key, "jobs", "parked", "retry", str(receipts[30].id)) == ONE
     eventually(reached(door, [receipts[30]], State.SEARCHABLE), PATIENCE_S)
-    assert memlane(gateway, admin_key, "jobs", "parked", "drop", "--all", "--tenant", "acme", "--yes") == {"changed": 1}
+    assert memlane(gateway, admin_key, "jobs", "parked", "drop", "--all", "--tenant", "acme", "--yes") == {
+        "changed": 1,
+        "missing": [],
+    }
     assert state_of(door, receipts[31]) is State.FORGOTTEN
     balance = ledger_of(door.cluster, "acme")
     assert (balance.parked, balance.open, balance.balanced) == (0, 0, True)
@@ -142,8 +146,8 @@ def test_poison_for_those_who_embed(
     deadly.teardown()
     start_worker("ingest", "remember,embed")
     (first, second) = memlane(gateway, keys[1], "jobs", "parked", "list", "--kind", "embed")
-    assert memlane(gateway, keys[1], "jobs", "parked", "retry", first["job"]) == {"changed": 1}
-    assert memlane(gateway, keys[1], "jobs", "parked", "drop", second["job"]) == {"changed": 1}
+    assert memlane(gateway, keys[1], "jobs", "parked", "retry", first["job"]) == ONE
+    assert memlane(gateway, keys[1], "jobs", "parked", "drop", second["job"]) == ONE
     by_id = {str(receipt.id): receipt for receipt in bad}
     eventually(reached(door, [by_id[first["id"]]], State.SEARCHABLE), PATIENCE_S)
     assert state_of(door, by_id[second["id"]]) is State.STORED

@@ -18,6 +18,7 @@ from memlane.storage import forget as forgetting
 from memlane.storage import jobs, status
 from memlane.storage.jobs import Kind
 from memlane.tasks.lane import Lane
+from tests.processes import RabbitMQ
 from tests.records import FOLDER, TENANT, keep, messages, recorded, restore, rows, shape
 from tests.support import MakeSettings, Recorder, accepted, count_rows, drain_all, item, ledger_of, remembered, sql
 
@@ -40,8 +41,8 @@ def test_messages_in_redis_are_as_recorded(make_settings: MakeSettings, redis_se
 
 
 @pytest.mark.rabbitmq
-def test_messages_in_rabbitmq_are_as_recorded(make_settings: MakeSettings, rabbitmq: Callable[[str], str]) -> None:
-    as_recorded("messages-rabbitmq", messages(make_settings(broker_url=rabbitmq("recorded"))))
+def test_messages_in_rabbitmq_are_as_recorded(make_settings: MakeSettings, rabbitmq: RabbitMQ) -> None:
+    as_recorded("messages-rabbitmq", messages(make_settings(broker_url=rabbitmq.vhost("recorded"))))
 
 
 def test_rows_of_jobs_are_as_recorded(lane: Lane) -> None:
