@@ -1,6 +1,7 @@
 """Connections that are lost while something commits: nobody knows whether it did, and the retry finds out."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -10,12 +11,12 @@ from memlane.contract import Event, MemoryUpdate, State
 from memlane.errors import Unavailable
 from memlane.storage import jobs
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Kind, Terms
+from memlane.storage.jobs import Claim, Kind, Terms
 from memlane.tasks.lane import Lane
 from memlane.tasks.update import update_memory
 from memlane.workers import drains
 from tests.contract.conftest import serving
-from tests.faults.linked import Links, answers, linked
+from tests.faults.linked import Links, linked
 from tests.proxy import Moment, Proxy
 from tests.support import accepted, count_rows, drain_all, eventually, item, ledger_of, process_of, remembered
 
@@ -136,13 +137,24 @@ def test_the_finish_of_a_vector(
 def _lose_the_finish(worker: Lane, number: int, link: Proxy, kind: Kind, moment: Moment) -> None:
     """Claim, and lose the connection in the statement that names the claim's lease."""
     here = worker.cluster.shard(number)
-    eventually(lambda: answers(here))
-    claim = jobs.claim(here, kind, Terms("lost", 30.0, 8))
-    assert claim is not None
+    claim = _claimed(here, kind)
     trap = link.cut_when(lambda said: claim.token.bytes in said, moment)
     with pytest.raises(Unavailable):
         drains.work_off(process_of(worker), here, claim)
     assert trap.count == 1
+
+
+def _claimed(shard: Shard, kind: Kind) -> Claim:
+    """A claim, as soon as the node may be written to again."""
+    found: list[Claim] = []
+
+    def claimed() -> bool:
+        with suppress(Unavailable):
+            found.extend(filter(None, [jobs.claim(shard, kind, Terms("lost", 30.0, 8))]))
+        return bool(found)
+
+    eventually(claimed)
+    return found[0]
 
 
 def _check_each_once(lane: Lane, settings: Settings, embedded: int) -> None:
