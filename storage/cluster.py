@@ -16,6 +16,7 @@ from memlane.errors import NodeDown, NotMigrated, ShardMoved
 from memlane.storage import members, queries
 from memlane.storage.connections import Row
 from memlane.storage.hashing import shard_of, shard_of_text
+from memlane.storage.members import Standby
 from memlane.storage.nodes import Node, Params
 from memlane.storage.queries import Query
 
@@ -65,6 +66,14 @@ class Shard:
     def render(self, query: Query, **places: str) -> bytes:
         """A statement with this shard's schema filled in."""
         return query.render(**places, shard=self.schema)
+
+
+def _note(node: str, found: Standby) -> str | None:
+    """What whoever reads there has to know; nothing if it is the primary after all."""
+    if not found.follows:
+        return None
+    note = f"read from a standby of {node}, whose primary does not answer"
+    return f"{note}; what was written last may be missing" if found.may_lack else note
 
 
 def schema_name(shard: int) -> str:
@@ -157,17 +166,16 @@ class Cluster:
         Raises:
             NodeDown: neither answers.
         """
-        try:
-            return self.on(number, work)
-        except NodeDown:
-            shard = self.shard(number)
-            if not shard.node.members:
-                raise
-        standby = members.freshest(shard.node)
-        note = f"read from a standby of {shard.node.name}, whose primary does not answer"
-        if standby.may_lack:
-            note += "; what was written last may be missing"
-        return work(replace(shard, node=standby.node, note=note))
+        shard = self.shard(number)
+        if not (shard.node.members and shard.node.suspect):  # else it has just failed: nobody waits for it again
+            try:
+                return self.on(number, work)
+            except NodeDown:
+                shard = self.shard(number)
+                if not shard.node.members:
+                    raise
+        found = members.freshest(shard.node)
+        return work(replace(shard, node=found.node, note=_note(shard.node.name, found)))
 
     def refresh(self) -> None:
         """Read the map again: from control, or from the nodes themselves while it is down.

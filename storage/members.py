@@ -45,9 +45,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Standby:
-    """A standby to read from, and whether it may lack something that was confirmed."""
+    """Whom to read from: a standby, or a primary that was just promoted; and whether it may lack what was confirmed."""
 
     node: Node
+    follows: bool
     may_lack: bool
 
 
@@ -79,7 +80,7 @@ def freshest(node: Node) -> Standby:
     if at.follows:
         _wait_for(best, at.received)
     others_answer = len(found) >= len(node.members) - 1
-    return Standby(best, may_lack=at.follows and not (others_answer and at.waits))
+    return Standby(best, at.follows, may_lack=at.follows and not (others_answer and at.waits))
 
 
 def _wait_for(standby: Node, received: int) -> None:

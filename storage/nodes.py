@@ -43,6 +43,9 @@ _GRACE_S = 2.0
 
 _CHANGE = re.compile(rb"\b(INSERT INTO|DELETE FROM|UPDATE [a-z_{]+)")
 
+_HURRY = 5
+"""As in `Refusals`, for one of several servers: it should be seen soon when it is back."""
+
 _MEMBER_POOL = 2
 """Connections to one of several servers of a node, for looking and for reading while there is no primary."""
 
@@ -60,7 +63,7 @@ class Node:
         self.address = _address(uri)
         uris = hosts_of(name, uri)
         self.members: tuple[Node, ...] = tuple(
-            Node(_address(u), u, settings, role, _MEMBER_POOL, hurry=1) for u in uris
+            Node(_address(u), u, settings, role, _MEMBER_POOL, hurry=_HURRY) for u in uris
         )
         """The servers behind the name, each by its address; none where there is but this one."""
         self._why: str | None = None
@@ -81,6 +84,11 @@ class Node:
             reconnect_timeout=1.0,
             num_workers=1,
         )
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it has failed since it was last seen to answer."""
+        return self._refusals.suspect
 
     def open(self) -> None:
         """Start connecting, in the background."""
