@@ -85,7 +85,7 @@ def test_an_error_in_a_drain_arrives(
     value = event["exception"]["values"][-1]
     assert "SQLSTATE 22007" in value["value"]
     assert value["stacktrace"]["frames"][0]["filename"] == "memlane/workers/drains.py"
-    make_app(cluster_settings).send_task(f"memory.{CANARY}", kwargs={"content": CANARY}, queue="memory")
+    make_app(cluster_settings).send_task(f"other.{CANARY}", kwargs={"content": CANARY}, queue="memory")
     eventually(lambda: any(event["message"] == "message.unknown_task" for event in ingest.events), 20)
     worker.kill(signal.SIGTERM)
     worker.wait()
@@ -126,11 +126,11 @@ def test_a_gateway_that_answers_500_says_why(
     shard = shard_of(door)
     headers = {"Authorization": f"Bearer {keys[0]}"}
     with sql(cluster_settings, shard.node.name) as connection, httpx.Client(base_url=gateway, headers=headers) as http:
-        connection.execute(f"ALTER TABLE {shard.schema}.memories ALTER importance DROP NOT NULL".encode())
-        connection.execute(f"UPDATE {shard.schema}.memories SET importance = NULL".encode())
+        connection.execute(f"ALTER TABLE {shard.schema}.memories ALTER tags DROP NOT NULL".encode())
+        connection.execute(f"UPDATE {shard.schema}.memories SET tags = NULL".encode())
         assert http.get(f"/v1/memories/{CANARY}/{receipt.id}").status_code == 500
         eventually(lambda: bool(ingest.of_type("TypeError")))
-        connection.execute(f"UPDATE {shard.schema}.memories SET importance = 0.5, occurred_at = 'infinity'".encode())
+        connection.execute(f"UPDATE {shard.schema}.memories SET tags = '{{}}', occurred_at = 'infinity'".encode())
         answer = http.post("/v1/recall", json={"agent": CANARY, "query": f"where is the {CANARY}?"})
         assert answer.status_code == 500
         eventually(lambda: bool(ingest.of_type("ServerError")))
