@@ -16,11 +16,11 @@ from pathlib import Path
 import memlane.bench
 from memlane.bench.comparison import Comparison
 from memlane.bench.ours import measure_ours
+from memlane.bench.output import publish, say
 from memlane.bench.peer import PEERS, Progress, measure_peer
 from memlane.bench.report import report
 from memlane.bench.servers import DIMS, servers
 from memlane.bench.systems import FULL, SHORT, TARGETS_MS, Sizes
-from memlane.contract import wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,8 @@ def _wanted() -> tuple[Wanted, Path | None]:
 def main() -> None:
     """Compare once, and print."""
     wanted, file = _wanted()
-    found = compare(wanted, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
-    if file is not None:
-        file.write_bytes(wire.dump(found) + b"\n")
-    sys.stdout.write(report(found))
+    found = compare(wanted, say)
+    publish(found, report(found), file)
     sys.exit(found.failed)
 
 

@@ -22,9 +22,9 @@ from psycopg.sql import SQL, Identifier
 from memlane.admin import Admin
 from memlane.bench.figures import Circumstances, circumstances
 from memlane.bench.outage import killed
+from memlane.bench.output import publish, say, told
 from memlane.bench.servers import Servers, servers
 from memlane.client import Client
-from memlane.contract import wire
 from memlane.embedded import failover
 from memlane.errors import MemlaneError
 
@@ -178,12 +178,12 @@ def report(found: Failovers) -> str:
         f"| {one.rejoin_s:.1f} |"
         for number, one in enumerate(found.rounds, 1)
     ]
-    told = (
+    meant = (
         f"A primary with two standbys is killed under {_WRITERS} writers, and a standby is promoted (target: receipts "
         f"again within {TARGET_S:g} s of the promotion, and nothing lost):"
     )
     lines = [
-        told,
+        meant,
         "",
         "| round | promotion, s | first receipt after it, s | each writer, s | recalls meanwhile | rejoined in s |",
         "| ----- | ------------ | ------------------------- | -------------- | ----------------- | ------------- |",
@@ -191,9 +191,7 @@ def report(found: Failovers) -> str:
         "",
         f"Memories with a receipt: {found.receipts}; lost {found.lost}, doubled {found.doubled}.",
         "",
-        f"- {found.circumstances.machine}; {found.circumstances.at:%Y-%m-%d %H:%M} UTC",
-        f"- {', '.join(f'{name} {version}' for name, version in found.versions.items())}",
-        f"- {', '.join(f'{name} {value}' for name, value in found.circumstances.durability.items())}",
+        *told(found.circumstances, found.versions),
     ]
     return "\n".join(lines) + "\n"
 
@@ -204,10 +202,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON document as well")
     given = parser.parse_args()
-    found = measure(given.rounds, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
-    if given.json is not None:
-        given.json.write_bytes(wire.dump(found) + b"\n")
-    sys.stdout.write(report(found))
+    found = measure(given.rounds, say)
+    publish(found, report(found), given.json)
     sys.exit(not found.good)
 
 

@@ -19,10 +19,11 @@ from time import monotonic, perf_counter
 from memlane.admin import Admin
 from memlane.bench.figures import Circumstances, Percentiles, circumstances, percentiles
 from memlane.bench.outage import hung, killed, wait_until_up
+from memlane.bench.output import publish, say, told
 from memlane.bench.servers import Servers, servers
 from memlane.bench.texts import fresh_texts, queries
 from memlane.client import AsyncClient
-from memlane.contract import MemoryItem, wire
+from memlane.contract import MemoryItem
 from memlane.embedded.stack import TENANT
 from memlane.errors import MemlaneError
 from memlane.storage.hashing import shard_of
@@ -214,17 +215,16 @@ async def _leave_open(here: Servers, agents: Sequence[str]) -> None:
 
 def report(found: NodeDown) -> str:
     """Everything, for people, in Markdown."""
-    told = (
+    meant = (
         f"Memories of node-1's agents that become searchable in a second, {found.seconds:.0f} s each, while {_DOWN} is "
         f"down and {_CALLERS} callers go on asking for its agents (target: {TARGET:.0%} of before):"
     )
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     meaning = (
         "share: then, of before; ms: p50 / p99, before and then; refused: the 503 to callers of node-2's agents; back: "
         "from when it answered until its open work was done."
     )
     lines = [
-        told,
+        meant,
         "",
         "| node-2 | before | at first | then | share | accept of 100, ms | recall, ms | refused, ms | back in s |",
         "| ------ | ------ | -------- | ---- | ----- | ----------------- | ---------- | ----------- | --------- |",
@@ -232,9 +232,7 @@ def report(found: NodeDown) -> str:
         "",
         meaning,
         "",
-        f"- {found.circumstances.machine}; {found.circumstances.at:%Y-%m-%d %H:%M} UTC",
-        f"- {versions}; Python {found.circumstances.python}",
-        f"- {', '.join(f'{name} {value}' for name, value in found.circumstances.durability.items())}",
+        *told(found.circumstances, found.versions),
     ]
     return "\n".join(lines) + "\n"
 
@@ -265,10 +263,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each phase")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON document as well")
     given = parser.parse_args()
-    found = measure(given.seconds, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
-    if given.json is not None:
-        given.json.write_bytes(wire.dump(found) + b"\n")
-    sys.stdout.write(report(found))
+    found = measure(given.seconds, say)
+    publish(found, report(found), given.json)
     sys.exit(not found.kept)
 
 

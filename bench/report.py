@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from memlane.bench.comparison import Comparison
 from memlane.bench.figures import Percentiles
+from memlane.bench.output import told
 from memlane.bench.systems import SHORT, Row, Sizes, System
 
 _NONE = "-"
@@ -109,16 +110,9 @@ def _recall(found: Comparison) -> Iterator[str]:
 
 
 def _circumstances(found: Comparison) -> str:
-    here = found.circumstances
-    servers = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    return "\n".join(
-        [
-            f"- {here.machine}; {here.at:%Y-%m-%d %H:%M} UTC; commit {found.commit or 'unknown'}",
-            f"- {servers}; Python {here.python}",
-            *(f"- {_name(system)}: {_packages(system)}" for system in found.systems if system.versions),
-            f"- {', '.join(f'{name} {value}' for name, value in here.durability.items())}",
-        ]
-    )
+    machine, servers, durability = told(found.circumstances, found.versions)
+    packages = (f"- {_name(system)}: {_packages(system)}" for system in found.systems if system.versions)
+    return "\n".join([f"{machine}; commit {found.commit or 'unknown'}", servers, *packages, durability])
 
 
 def _packages(system: System) -> str:

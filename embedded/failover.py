@@ -5,7 +5,7 @@ here is written into the line-up first, which it obeys, so that there are never 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic, sleep
 
 import psycopg
@@ -130,7 +130,7 @@ def _may_have_more(silent: Sequence[str], how: str) -> str:
 
 def _send_out(folder: Folder, found: Group, former: str) -> None:
     """Let the supervisor stop the primary. Should the stack end meanwhile, it is the primary still."""
-    lineup.keep(folder, found.name, replace(found.lineup, out=tuple(sorted({*found.lineup.out, former}))))
+    lineup.keep(folder, found.name, found.lineup.stopping())
     deadline = monotonic() + _OUT_S
     while _listed(folder.running(), former):
         if monotonic() > deadline:

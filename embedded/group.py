@@ -59,6 +59,11 @@ class Group:
         return next(server for server in self.servers if server.name == name)
 
     @property
+    def replicated(self) -> bool:
+        """Whether it has standbys, or had."""
+        return len(self.servers) > 1
+
+    @property
     def address(self) -> str:
         """Hosts and ports of all its servers."""
         return ",".join(f"127.0.0.1:{server.port}" for server in self.servers)

@@ -58,9 +58,10 @@ class Guard:
 
     def look(self, group: Group) -> None:
         """Look after one node."""
-        following = len(replication.streaming(group.primary))
+        seen = replication.seen(group.primary)
+        following = len(seen.following)
         names = wanted(self._policy, group, following)
-        if replication.confirmed_by(group.primary) != names:
+        if seen.confirmed_by != names:
             replication.confirm_by(group.primary, names)
         self._tell(group.name, following)
 

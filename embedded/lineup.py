@@ -31,7 +31,11 @@ class Lineup:
         """With another primary; the former is out."""
         if server == self.primary:
             return self
-        return Lineup(server, tuple(sorted({*self.out, self.primary} - {server})))
+        return replace(self.stopping(), primary=server).with_back(server)
+
+    def stopping(self) -> "Lineup":
+        """With its primary out, which has no successor yet."""
+        return replace(self, out=tuple(sorted({*self.out, self.primary})))
 
     def settled(self) -> "Lineup":
         """As a stack begins: a primary that was to be stopped, and had no successor yet, is the primary."""

@@ -65,7 +65,7 @@ class Nodes:
     @property
     def replicated(self) -> list[Group]:
         """Those with standbys."""
-        return [group for group in self.groups if len(group.servers) > 1]
+        return [group for group in self.groups if group.replicated]
 
     def start(self) -> None:
         """Start all servers and wait until they answer.
@@ -80,7 +80,7 @@ class Nodes:
             self._report(f"Postgres {group.name}")
             _check_data(group)
             group.primary.prepare()
-            if len(group.servers) > 1:  # nobody confirms yet
+            if group.replicated:  # nobody confirms yet
                 group.primary.write_settings({"synchronous_standby_names": "''"})
             self._runner.spawn(group.primary.command())
         for group in self.groups:

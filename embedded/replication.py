@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -14,6 +15,7 @@ from memlane.embedded.postgres import SUPERUSER, Postgres
 from memlane.embedded.user import give, server_user
 from memlane.errors import Misconfigured
 from memlane.storage.connections import PatientConnection
+from memlane.storage.members import POSITION, Position
 
 _MARK = "standby.signal"
 
@@ -114,19 +116,15 @@ def promote(server: Postgres) -> None:
 def received(server: Postgres) -> int | None:
     """How much of the log a standby has, in bytes; None if it does not answer, or does not know it yet.
 
-    Until it has read what it has itself, and asks a primary for more, it has received nothing: then the position that
-    it has carried out says little. storage/sql/cluster.sql and config/postgres/promote.sh ask in the same way.
+    It does not until it has read what it has itself, and asks a primary for more.
     """
-    has = (
-        "SELECT pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::bigint "
-        "WHERE pg_last_wal_receive_lsn() IS NOT NULL"
-    )
     try:
         with _connected(server) as connection:
-            row = connection.execute(has).fetchone()
+            row = connection.execute(POSITION).fetchone()
     except psycopg.OperationalError:
         return None
-    return None if row is None or row[0] is None else int(str(row[0]))
+    at = None if row is None else Position(*row)
+    return at.received if at is not None and at.follows else None
 
 
 def wait_until_read(server: Postgres, timeout_s: float = 60.0) -> int:
@@ -143,11 +141,23 @@ def wait_until_read(server: Postgres, timeout_s: float = 60.0) -> int:
     return at
 
 
-def streaming(primary: Postgres) -> set[str]:
-    """The standbys that follow a primary at this moment, by name."""
-    following = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'"
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a primary says of its standbys: who follows it, by name, and who has to confirm what is written."""
+
+    following: frozenset[str]
+    confirmed_by: str
+
+
+def seen(primary: Postgres) -> Seen:
+    """Ask a primary for its standbys."""
+    standbys = (
+        "SELECT current_setting('synchronous_standby_names'), "
+        "array(SELECT application_name FROM pg_stat_replication WHERE state = 'streaming')"
+    )
     with _connected(primary) as connection:
-        return {str(name) for (name,) in connection.execute(following)}
+        ((names, following),) = connection.execute(standbys).fetchall()
+    return Seen(frozenset(following), names)
 
 
 def wait_until_streaming(group: Group, server: Postgres, timeout_s: float = 60.0) -> None:
@@ -157,7 +167,7 @@ def wait_until_streaming(group: Group, server: Postgres, timeout_s: float = 60.0
         Misconfigured: it does not; its log says why.
     """
     deadline = monotonic() + timeout_s
-    while server.name not in streaming(group.primary):
+    while server.name not in seen(group.primary).following:
         if monotonic() > deadline:
             raise Misconfigured(
                 f"{server.name} does not follow {group.primary.name} after {timeout_s:.0f} s; see its log"
@@ -171,10 +181,3 @@ def confirm_by(primary: Postgres, names: str) -> None:
     primary.write_settings(setting)
     with _connected(primary) as connection:
         connection.execute("SELECT pg_reload_conf()")
-
-
-def confirmed_by(primary: Postgres) -> str:
-    """Which standbys have to confirm what is written now."""
-    with _connected(primary) as connection:
-        row = connection.execute("SHOW synchronous_standby_names").fetchone()
-    return str(row[0]) if row else ""

@@ -1,22 +1,28 @@
 """Nodes and shards as they are now, asked side by side: one that hangs is down, not missing."""
 
+from collections.abc import Callable
+
 from memlane.contract import Ledger
 from memlane.contract.status import NodeStatus, ShardStatus
 from memlane.errors import Unavailable
 from memlane.gateway.state import Gateway
 from memlane.gateway.threads import LOOK_S, NodeThreads
 from memlane.storage import ledger, status
+from memlane.storage.nodes import Node
 
 
 async def nodes(threads: NodeThreads) -> list[NodeStatus]:
     """All nodes: whether they answer, and what they promise to keep."""
-    found = await threads.on_nodes(status.node_status)
-    return [one if isinstance(one, NodeStatus) else NodeStatus(name, False, {}) for name, one in found.items()]
+    return await _nodes(threads, status.node_status)
 
 
 async def members(threads: NodeThreads) -> list[NodeStatus]:
     """All nodes, with each of their servers."""
-    found = await threads.on_nodes(status.node_members)
+    return await _nodes(threads, status.node_members)
+
+
+async def _nodes(threads: NodeThreads, ask: Callable[[Node], NodeStatus]) -> list[NodeStatus]:
+    found = await threads.on_nodes(ask)
     return [one if isinstance(one, NodeStatus) else NodeStatus(name, False, {}) for name, one in found.items()]
 
 

@@ -124,7 +124,7 @@ class Admin:
             cursor: `next` of the page before.
         """
         asked = {"tenant": tenant, "kind": kind, "shard": shard, "id": id, "job": job, "limit": limit, "cursor": cursor}
-        return self._page("/jobs/parked", asked, ParkedJobs)
+        return self._get("/jobs/parked", ParkedJobs, asked)
 
     def retry_parked(self, jobs: Sequence[str]) -> int:
         """Try jobs that were set aside again, by their names, up to 1,000; how many were set aside."""
@@ -159,7 +159,7 @@ class Admin:
             cursor: `next` of the page before.
         """
         asked = {"tenant": tenant, "task": task, "shard": shard, "id": id, "limit": limit, "cursor": cursor}
-        return self._page("/strays", asked, Strays)
+        return self._get("/strays", Strays, asked)
 
     def retry_strays(self, ids: Sequence[UUID]) -> int:
         """Let strays be delivered again by the next sweep, up to 1,000; how many were there.
@@ -172,19 +172,9 @@ class Admin:
         """Give strays up, up to 1,000; how many were there. Those that wait for their shard stay."""
         return wire.load(Changed, self._post("/strays/drop", {"strays": list(map(str, ids))})).changed
 
-    def _page(self, path: str, asked: Mapping[str, Any], kind: type[T]) -> T:
-        params = {name: value for name, value in asked.items() if value is not None}
-        return self._client.send(
-            Call(
-                "GET",
-                f"/v1/admin{path}",
-                lambda data: wire.load(kind, data),
-                params={k: str(v) for k, v in params.items()},
-            )
-        )
-
-    def _get(self, path: str, kind: type[T]) -> T:
-        return self._client.send(Call("GET", f"/v1/admin{path}", lambda data: wire.load(kind, data)))
+    def _get(self, path: str, kind: type[T], asked: Mapping[str, Any] | None = None) -> T:
+        params = {name: str(value) for name, value in (asked or {}).items() if value is not None}
+        return self._client.send(Call("GET", f"/v1/admin{path}", lambda data: wire.load(kind, data), params=params))
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:
         return self._client.send(Call("POST", f"/v1/admin{path}", lambda data: data, json.dumps(body).encode()))

@@ -15,7 +15,8 @@ from memlane.errors import MemlaneError, NodeDown
 from memlane.storage import queries
 from memlane.storage.nodes import Node
 
-_POSITION = queries.load("cluster")["position"].render()
+POSITION = queries.load("cluster")["position"].render()
+"""Asks a server for its `Position`; no row where it does not know it yet."""
 
 _LOOK_S = 2.0
 """How long each server is waited for; a first connection is in it."""
@@ -55,7 +56,7 @@ class Standby:
 def position(member: Node) -> Position | None:
     """How far a server has come; None if it does not answer, or does not know yet."""
     try:
-        rows = member.run(_POSITION, patience_s=_LOOK_S)
+        rows = member.run(POSITION, patience_s=_LOOK_S)
     except MemlaneError:
         return None
     return Position(*rows[0]) if rows else None

@@ -12,6 +12,7 @@ from memlane.storage.jobs import Kind
 from memlane.storage.places import Place
 
 _SQL = queries.load("parked")
+_HAD = _SQL["had"].text
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ def numbers_of(shard: Shard, tenant: str, names: Sequence[tuple[str, UUID]]) -> 
 
 def retry(shard: Shard, numbers: Sequence[int], vectors: str) -> list[Kind]:
     """Open parked jobs again, in one transaction; the kind of each that was parked."""
-    return [Kind(kind) for (kind,) in shard.write(_SQL["retry"], {"numbers": list(numbers)}, vectors=vectors)]
+    return [Kind(kind) for (kind,) in shard.write(_SQL["retry"], {"numbers": list(numbers)}, had=_HAD, vectors=vectors)]
 
 
 def drop(shard: Shard, numbers: Sequence[int], vectors: str) -> list[Dropped]:
     """Give parked jobs up, in one transaction; those that were parked, and do not forget something."""
-    rows = shard.write(_SQL["drop"], {"numbers": list(numbers)}, vectors=vectors)
+    rows = shard.write(_SQL["drop"], {"numbers": list(numbers)}, had=_HAD, vectors=vectors)
     return [Dropped(tenant, None if hash_ is None else bytes(hash_)) for tenant, hash_ in rows]

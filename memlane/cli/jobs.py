@@ -1,6 +1,7 @@
 """jobs parked, jobs strays: what was set aside until somebody decides, of all tenants; needs the admin key."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -12,10 +13,14 @@ from memlane.admin import Admin
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.contract import limits
-from memlane.contract.parked import Changed, ParkedJob, Stray
+from memlane.contract.parked import Changed, ParkedJob, ParkedJobs, Stray, Strays
 from memlane.errors import FieldError, InvalidInput, NotFound, Unavailable
 
 T = TypeVar("T")
+P = TypeVar("P", ParkedJobs, Strays)
+
+Filters = tuple[str | None, str | None, int | None]
+"""A tenant, a kind or a task, and a shard, as far as they are given."""
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs that wait for somebody's decision.")
 parked = typer.Typer(no_args_is_help=True, help="Jobs that were set aside, since work on them ended badly each time.")
@@ -79,7 +84,7 @@ def retry_parked(
 
     Example: memlane jobs parked retry --all --tenant acme
     """
-    chosen = _chosen(session, names, everything, tenant, kind, shard, "Retry", yes)
+    chosen = _chosen_jobs(session, names, everything, (tenant, kind, shard), "Retry", yes)
     done = _in_batches(session.admin().retry_parked, chosen)
     session.out.result(Changed(done), f"{done} of {len(chosen)} are tried again")
 
@@ -103,7 +108,7 @@ def drop_parked(
 
     Example: memlane jobs parked drop --all --tenant acme --kind remember
     """
-    chosen = _chosen(session, names, everything, tenant, kind, shard, "Give up", yes)
+    chosen = _chosen_jobs(session, names, everything, (tenant, kind, shard), "Give up", yes)
     done = _in_batches(session.admin().drop_parked, chosen)
     session.out.result(Changed(done), f"{done} of {len(chosen)} are given up")
 
@@ -153,7 +158,7 @@ def retry_strays(
 
     Example: memlane jobs strays retry --all --tenant acme
     """
-    chosen = _chosen_strays(session, ids, everything, tenant, task, shard, "Deliver", yes)
+    chosen = _chosen_strays(session, ids, everything, (tenant, task, shard), "Deliver", yes)
     done = _in_batches(session.admin().retry_strays, chosen)
     session.out.result(Changed(done), f"{done} of {len(chosen)} are delivered again by the next sweep")
 
@@ -173,33 +178,34 @@ def drop_strays(
 
     Example: memlane jobs strays drop 5f0c1c9e-7f4e-5f5e-9a55-0c7f2f8f7c11
     """
-    chosen = _chosen_strays(session, ids, everything, tenant, task, shard, "Give up", yes)
+    chosen = _chosen_strays(session, ids, everything, (tenant, task, shard), "Give up", yes)
     done = _in_batches(session.admin().drop_strays, chosen)
     session.out.result(Changed(done), f"{done} of {len(chosen)} are given up")
 
 
 def _parked(session: Session, tenant: str | None, kind: str | None, shard: int | None) -> Iterator[ParkedJob]:
-    """All parked jobs that match, page by page; a shard that does not answer is named."""
-    admin, cursor = session.admin(), None
-    while True:
-        page = admin.parked_page(tenant=tenant, kind=kind, shard=shard, limit=limits.PAGE_ITEMS, cursor=cursor)
-        _warn(session, page.missing)
+    """All parked jobs that match."""
+    read = partial(session.admin().parked_page, tenant=tenant, kind=kind, shard=shard)
+    for page in _pages(session, read):
         yield from page.jobs
-        cursor = page.next
-        if cursor is None:
-            return
 
 
 def _strays(session: Session, tenant: str | None, task: str | None, shard: int | None) -> Iterator[Stray]:
-    """All strays that match, page by page; a shard that does not answer is named."""
-    admin, cursor = session.admin(), None
-    while True:
-        page = admin.strays_page(tenant=tenant, task=task, shard=shard, limit=limits.PAGE_ITEMS, cursor=cursor)
-        _warn(session, page.missing)
+    """All strays that match."""
+    read = partial(session.admin().strays_page, tenant=tenant, task=task, shard=shard)
+    for page in _pages(session, read):
         yield from page.strays
-        cursor = page.next
-        if cursor is None:
+
+
+def _pages(session: Session, read: Callable[..., P]) -> Iterator[P]:
+    """Page after page; a shard that does not answer is named."""
+    page = read(limit=limits.PAGE_ITEMS)
+    while True:
+        _warn(session, page.missing)
+        yield page
+        if page.next is None:
             return
+        page = read(limit=limits.PAGE_ITEMS, cursor=page.next)
 
 
 def _warn(session: Session, missing: Sequence[int]) -> None:
@@ -239,49 +245,42 @@ def _uuid(name: str) -> UUID | None:
         return None
 
 
-def _chosen(
-    session: Session,
-    names: Sequence[str] | None,
-    everything: bool,
-    tenant: str | None,
-    kind: str | None,
-    shard: int | None,
-    verb: str,
-    yes: bool,
+def _chosen(named: Sequence[T] | None, filters: Sequence[object], everything: bool, matching: Iterable[T]) -> list[T]:
+    """What is meant: those that are named, or all that match now.
+
+    Args:
+        named: if any are.
+        filters: what was said of those that are not named.
+        everything: whether all that match are meant.
+        matching: finds them when it is gone through.
+    """
+    filtered = any(one is not None for one in filters)
+    if bool(named) == everything or (named and filtered):
+        raise InvalidInput([FieldError("--all", "either name some, or take all that the filters match with --all")])
+    return list(named or matching)
+
+
+def _chosen_jobs(
+    session: Session, names: Sequence[str] | None, everything: bool, filters: Filters, verb: str, yes: bool
 ) -> list[str]:
-    """The names of the jobs that are meant: those that are given, or all that match now."""
-    filtered = (tenant, kind, shard) != (None, None, None)
-    _check_choice(bool(names), everything, filtered)
+    """The names of the jobs that are meant."""
+    found = _chosen(names, filters, everything, (job.job for job in _parked(session, *filters)))
     if names:
         admin = session.admin()
-        return [name if _uuid(name) is None else _named(admin, name).job for name in names]
-    found = [job.job for job in _parked(session, tenant, kind, shard)]
+        return [name if _uuid(name) is None else _named(admin, name).job for name in found]
     _confirm(verb, len(found), "parked jobs", yes)
     return found
 
 
 def _chosen_strays(
-    session: Session,
-    ids: Sequence[UUID] | None,
-    everything: bool,
-    tenant: str | None,
-    task: str | None,
-    shard: int | None,
-    verb: str,
-    yes: bool,
+    session: Session, ids: Sequence[UUID] | None, everything: bool, filters: Filters, verb: str, yes: bool
 ) -> list[UUID]:
-    """The ids of the strays that are meant: those that are given, or all that match now and wait for no shard."""
-    _check_choice(bool(ids), everything, (tenant, task, shard) != (None, None, None))
-    if ids:
-        return list(ids)
-    found = [stray.id for stray in _strays(session, tenant, task, shard) if stray.waits_for is None]
-    _confirm(verb, len(found), "strays", yes)
+    """The ids of the strays that are meant; of those that match only such that wait for no shard."""
+    matching = (stray.id for stray in _strays(session, *filters) if stray.waits_for is None)
+    found = _chosen(ids, filters, everything, matching)
+    if not ids:
+        _confirm(verb, len(found), "strays", yes)
     return found
-
-
-def _check_choice(named: bool, everything: bool, filtered: bool) -> None:
-    if named == everything or (named and filtered):
-        raise InvalidInput([FieldError("--all", "either name some, or take all that the filters match with --all")])
 
 
 def _confirm(verb: str, count: int, what: str, yes: bool) -> None:

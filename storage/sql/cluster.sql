@@ -43,7 +43,7 @@ WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'server_versio
 -- name: position
 -- Whether a server follows another, and how far it has come, in bytes of the log: what it has on its disk, and what
 -- those who read there see; and whether it waits for standbys, or would as the primary. Nothing of a standby that still
--- reads what it has itself, and so does not know how much that is (embedded/replication.py and promote.sh ask alike).
+-- reads what it has itself, and so does not know how much that is (config/postgres/promote.sh asks alike).
 SELECT follows,
        pg_wal_lsn_diff(CASE WHEN follows THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
                             ELSE pg_current_wal_flush_lsn() END, '0/0')::bigint,

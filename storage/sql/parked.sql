@@ -36,6 +36,11 @@ FROM unnest(%(agents)s::text[], %(ids)s::uuid[]) AS w(agent, id)
 JOIN {shard}.agents a ON a.tenant = %(tenant)s AND a.agent = w.agent
 JOIN {shard}.ids i ON i.agent = a.number AND i.id = w.id;
 
+-- name: had
+-- A part of other queries: the state of a memory that was stored before its job was parked.
+CASE WHEN EXISTS (SELECT FROM {shard}.{vectors} v WHERE v.agent = ids.agent AND v.memory = ids.number)
+     THEN 'searchable' ELSE 'stored' END;
+
 -- name: retry
 -- Open parked jobs again, as if they had never died.
 WITH taken AS (
@@ -49,8 +54,7 @@ WITH taken AS (
 ), known AS (
     UPDATE {shard}.ids
     SET state = CASE WHEN opened.kind = 'remember' THEN 'accepted'
-                     WHEN EXISTS (SELECT FROM {shard}.{vectors} v WHERE v.agent = ids.agent AND v.memory = ids.number)
-                     THEN 'searchable' ELSE 'stored' END
+                     ELSE {had} END
     FROM opened
     WHERE opened.kind IN ('remember', 'embed') AND ids.agent = opened.agent AND ids.id = opened.id
 ), counted AS (
@@ -72,8 +76,7 @@ WITH taken AS (
 ), known AS (
     UPDATE {shard}.ids
     SET state = CASE WHEN gone.kind = 'remember' THEN 'forgotten'
-                     WHEN EXISTS (SELECT FROM {shard}.{vectors} v WHERE v.agent = ids.agent AND v.memory = ids.number)
-                     THEN 'searchable' ELSE 'stored' END
+                     ELSE {had} END
     FROM gone
     WHERE gone.kind IN ('remember', 'embed') AND ids.agent = gone.agent AND ids.id = gone.id
     RETURNING ids.number, ids.content_hash

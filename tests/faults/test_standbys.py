@@ -219,11 +219,11 @@ def test_availability_goes_on_with_an_alarm(up: Up, run: Run) -> None:
     folder = up(1, "--replication", "availability")
     group = failover.group_of(folder, NODE)
     with client_of(folder) as client, standing_still(*group.standbys):
-        eventually(lambda: replication.confirmed_by(group.primary) == "", 60)
+        eventually(lambda: replication.seen(group.primary).confirmed_by == "", 60)
         client.remember("ada", "tea", key="1").wait("searchable", timeout=60)
         assert "NOT REPLICATED" in run("nodes", code=1).stdout
         assert "replication.too_few_standbys" in (folder.logs / "supervisor.log").read_text()
-    eventually(lambda: replication.confirmed_by(group.primary) != "", 60)
+    eventually(lambda: replication.seen(group.primary).confirmed_by != "", 60)
     eventually(lambda: nodes(folder).alarm is None, 60)
 
 

@@ -22,6 +22,7 @@ from tests.support import MakeSettings, sql
 
 PARTS = {"recall.holds", "recall.every_similarity", "recall.filtered_similarity", "jobs.later", "jobs.timeline"}
 PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
+PARTS |= {"parked.had"}
 """Parts of other queries, which are no statements of their own."""
 
 TABLES = sorted(path.name.removesuffix(".sql") for path in (files("memlane.storage") / "sql").iterdir())
@@ -102,6 +103,7 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 order="DESC",
                 later=jobs["later"].text,
                 timeline=jobs["timeline"].text,
+                had=queries.load("parked")["had"].text,
                 shard=shard.schema,
                 schema=shard.schema,
                 vectors=lane.table,
