@@ -33,11 +33,29 @@ REVOKE ALL ON SCHEMA {schema} FROM {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
 
 -- name: memlane_gateway_control
--- The gateway reads the map, knows tenants and keys, makes, rotates and revokes keys, and shows the duties.
+-- The gateway reads the map, knows tenants and keys, makes, rotates and revokes keys, shows the duties, sets limits,
+-- prices and budgets, and pays for the vectors of questions.
 GRANT SELECT ON control.cluster, control.shards, control.tenants, control.api_keys, control.ticks TO memlane_gateway;
 GRANT INSERT ON control.tenants, control.api_keys TO memlane_gateway;
 GRANT UPDATE (revoked_at, expires_at, last_used_at) ON control.api_keys TO memlane_gateway;
 GRANT SELECT (model, is_current), UPDATE (backfilled_at) ON control.models TO memlane_gateway;
+GRANT UPDATE (weight, rate, agent_rate, open_jobs) ON control.tenants TO memlane_gateway;
+GRANT SELECT ON control.prices, control.budgets, control.spending, control.reservations, control.usage, control.latencies,
+    control.alerts TO memlane_gateway;
+GRANT INSERT ON control.spending, control.reservations, control.usage, control.latencies TO memlane_gateway;
+GRANT UPDATE (settled, reserved, limit_micro) ON control.spending TO memlane_gateway;
+GRANT UPDATE (requests, failed, texts, tokens, cost, saved_texts, saved_tokens, saved_cost) ON control.usage TO memlane_gateway;
+GRANT UPDATE (requests, seconds) ON control.latencies TO memlane_gateway;
+GRANT UPDATE (expires_at), DELETE ON control.reservations TO memlane_gateway;
+GRANT INSERT, UPDATE, DELETE ON control.prices, control.budgets TO memlane_gateway;
+GRANT DELETE ON control.spending TO memlane_gateway;
+GRANT EXECUTE ON FUNCTION control.spending_lock(), control.today(), control.starts(text, date), control.ends(text, date),
+    control.concerned(text[], text[]), control.added_up(text[], text[], bigint[]),
+    control.reserve(uuid, text, text[], text[], bigint[], float8),
+    control.settle(uuid, text, text[], text[], float8[], float8[], int[], bigint[], int[], bigint[], int, float8),
+    control.spend(control.reservations, text[], text[], bigint[]),
+    control.set_budget(text, text, text, bigint, text), control.remove_budget(text, text, text)
+    TO memlane_gateway;
 
 -- name: memlane_gateway_shard
 -- The gateway accepts, reads, recalls, counts accesses, updates, forgets, opens jobs, and does what is decided about those
@@ -66,9 +84,25 @@ GRANT DELETE ON {schema}.jobs, {schema}.memories, {schema}.versions, {schema}.me
 GRANT SELECT, DELETE ON {schema}.{vectors} TO memlane_gateway;
 
 -- name: memlane_worker_control
--- Workers read the map and note their duties; keys and tenants are not their affair.
+-- Workers read the map and what tenants may do, note their duties, pay for vectors and tell of budgets; keys are not their
+-- affair.
 GRANT SELECT ON control.cluster, control.shards TO memlane_worker;
 GRANT SELECT, INSERT, DELETE, UPDATE (done_at) ON control.ticks TO memlane_worker;
+GRANT SELECT (tenant, weight, rate, agent_rate, open_jobs) ON control.tenants TO memlane_worker;
+GRANT SELECT ON control.prices, control.budgets, control.spending, control.reservations, control.usage, control.latencies,
+    control.alerts TO memlane_worker;
+GRANT INSERT ON control.spending, control.reservations, control.usage, control.latencies TO memlane_worker;
+GRANT UPDATE (settled, reserved) ON control.spending TO memlane_worker;
+GRANT UPDATE (requests, failed, texts, tokens, cost, saved_texts, saved_tokens, saved_cost) ON control.usage TO memlane_worker;
+GRANT UPDATE (requests, seconds) ON control.latencies TO memlane_worker;
+GRANT UPDATE (expires_at), DELETE ON control.reservations TO memlane_worker;
+GRANT INSERT, UPDATE (told_at, tries), DELETE ON control.alerts TO memlane_worker;
+GRANT EXECUTE ON FUNCTION control.spending_lock(), control.today(), control.starts(text, date), control.ends(text, date),
+    control.concerned(text[], text[]), control.added_up(text[], text[], bigint[]),
+    control.reserve(uuid, text, text[], text[], bigint[], float8),
+    control.settle(uuid, text, text[], text[], float8[], float8[], int[], bigint[], int[], bigint[], int, float8),
+    control.spend(control.reservations, text[], text[], bigint[]), control.charge_one()
+    TO memlane_worker;
 
 -- name: memlane_worker_shard
 -- Workers claim and finish jobs, take producers' messages in, and remove what was forgotten.
