@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 
 from memlane.errors import MemlaneError
-from memlane.storage import jobs, leases, strays
+from memlane.storage import jobs, leases, spending, strays
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind
 from memlane.tasks import producers
@@ -57,9 +57,24 @@ class Sweep:
             thread.start()
             self._under_way[node] = thread
             begun_now.append(thread)
+        begun_now.append(self._charge())
         for thread in begun_now:
             thread.join(max(0.0, begun + self._patience_s - monotonic()))
         log.debug("sweep.done", ms=round((monotonic() - begun) * 1000))
+
+    def _charge(self) -> Thread:
+        """Charge what was set aside for calls that nobody settled."""
+
+        def work() -> None:
+            try:
+                while spending.charge_one(self._lane.cluster.control):
+                    log.warning("sweep.call_charged")
+            except MemlaneError as error:
+                log.warning("sweep.charges_skipped", why=str(error))
+
+        thread = Thread(target=work, name="sweep charges", daemon=True)
+        thread.start()
+        return thread
 
     def _sweep_all(self, numbers: Sequence[int]) -> None:
         for number in numbers:

@@ -102,12 +102,17 @@ class Settings(BaseSettings):
     """Dimensions of its vectors (pgvector's halfvec indexes up to 4,000)."""
     openai_send_dims: bool = False
     """Whether the endpoint is asked for that many dimensions, or has them by nature."""
+    openai_tokenizer: Path | None = None
+    """The model's own tokenizer as a tokenizer.json, to count tokens before they are charged; else a bound is used: a
+    text has no more tokens than bytes in UTF-8, and a few."""
     embed_timeout_s: Seconds = 30.0
     """Longest time for one request to the provider."""
     embed_texts: Count = 256
     """Most texts in one request to the provider (OpenAI's limit is 2,048)."""
     embed_chars: Count = 400_000
     """Most characters in one request; OpenAI's limit is 300,000 tokens."""
+    reservation_s: Seconds = 120.0
+    """After how long a call that nobody settled counts as charged; longer than a request takes."""
     minilm_dir: Path | None = None
     """Where the weights of minilm are; looked for in the installed package, then in the cache, unless set."""
     minilm_threads: Count = 1
@@ -224,6 +229,10 @@ class Settings(BaseSettings):
         if self.statement_timeout_s >= self.lease_s:
             raise ValueError(
                 "statement_timeout_s must be shorter than lease_s, or a stalled statement outlives its claim"
+            )
+        if self.embed_timeout_s >= self.reservation_s:
+            raise ValueError(
+                "embed_timeout_s must be shorter than reservation_s, or a call is charged while it is under way"
             )
         if self.profile is Profile.PRODUCTION:
             self._fit_for_production()

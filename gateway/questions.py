@@ -15,12 +15,17 @@ from memlane.storage import embedding_cache
 from memlane.storage.embedding_cache import Text
 from memlane.storage.halfvec import Vector
 from memlane.storage.hashing import text_hash
+from memlane.storage.spending import Group
 from memlane.tasks.lane import Lane
+from memlane.tasks.provider import Wanted
 
 log = structlog.get_logger(__name__)
 
 _CACHE_S = 0.25
 """How long the cache is waited for: it may miss."""
+
+_PATIENCE_S = 1.0
+"""How long the provider's limits are waited for: words alone find most of what is asked for."""
 
 
 class Questions:
@@ -35,23 +40,25 @@ class Questions:
         """Let go of the threads."""
         self._provider.close()
 
-    async def vector(self, tenant: str, question: str) -> tuple[Vector | None, MemlaneError | None]:
-        """The vector of a question, or why there is none in time."""
-        known = await self._cached(Text(tenant, text_hash(question)))
+    async def vector(self, group: Group, question: str) -> tuple[Vector | None, MemlaneError | None]:
+        """The vector of a question, or why there is none in time; the group pays for it."""
+        known = await self._cached(Text(group.tenant, text_hash(question)))
         if known is not None:
             return known, None
         try:
-            answer = await self._provider.run(lambda: self._lane.provider.embed([question]))
+            wanted = [Wanted(group, question)]
+            answer = await self._provider.run(lambda: self._lane.provider.embed(wanted, _PATIENCE_S))
         except Unavailable as error:
             return None, error
-        return answer.vectors.get(0), answer.refusal
+        return answer.vectors.get(0), answer.refusals.get(0)
 
     async def _cached(self, text: Text) -> Vector | None:
         cluster = self._lane.cluster
         shard = cluster.shard_of_text(text.tenant, text.hash)
         find = partial(embedding_cache.find, cluster, self._lane.model.name, [text])
         try:
-            return (await self._threads.on_shard(shard, find, _CACHE_S)).get(text)
+            found = await self._threads.on_shard(shard, find, _CACHE_S)
         except Unavailable as error:
             log.info("question.cache_missed", shard=shard, why=str(error))
             return None
+        return found[text].vector if text in found else None

@@ -14,7 +14,9 @@ MemlaneError
 ├── Unavailable         something is down or busy (retryable, `retry_after_s`)
 │   ├── NodeDown        a Postgres node does not answer
 │   ├── ShardMoved      the shard lives elsewhere now; the map has to be read again
-│   └── ProviderRefused the embeddings provider is down, slow, over its rate, or answers badly
+│   └── ProviderRefused the embeddings provider is down, slow, or answers badly
+│       ├── RateRefused     it is asked too often
+│       └── BudgetRefused   a budget does not allow what it would cost
 ├── Misconfigured       a setting, a port, a data directory: an operator has to act
 │   ├── ModelMissing    the weights of a local model are not here
 │   └── NotMigrated     the schema is missing or older than this version
@@ -120,11 +122,23 @@ class ProviderRefused(Unavailable):
 
     Attributes:
         about_input: it refused one of the texts, so that the others may go through without it.
+        tokens: what it charged for all the same; 0: surely nothing; None: nobody knows.
     """
 
-    def __init__(self, detail: str, retry_after_s: float = 1.0, *, about_input: bool = False) -> None:
+    def __init__(
+        self, detail: str, retry_after_s: float = 1.0, *, about_input: bool = False, tokens: int | None = 0
+    ) -> None:
         super().__init__(detail, retry_after_s)
         self.about_input = about_input
+        self.tokens = tokens
+
+
+class RateRefused(ProviderRefused):
+    """The provider has had enough for now: it says so to all who ask, and for how long."""
+
+
+class BudgetRefused(ProviderRefused):
+    """A budget does not allow the request, or cannot be asked."""
 
 
 class Misconfigured(MemlaneError):

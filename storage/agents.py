@@ -44,6 +44,7 @@ class AgentNumbers:
 
     def __init__(self, size: int) -> None:
         self._known: LRUCache[tuple[int, str, str], int] = LRUCache(size)
+        self._names: LRUCache[tuple[int, int], str] = LRUCache(size)
         self._lock = Lock()
 
     def of(self, shard: Shard, tenant: str, agents: Collection[str], *, register: bool) -> Mapping[str, int]:
@@ -56,6 +57,18 @@ class AgentNumbers:
             found |= _numbers(shard, tenant, missing, register)
             with self._lock:
                 self._known.update({keys[agent]: found[agent] for agent in missing if agent in found})
+        return found
+
+    def names(self, shard: Shard, numbers: Collection[int]) -> Mapping[int, str]:
+        """The names of agents by number."""
+        with self._lock:
+            found = {number: self._names[key] for number in numbers if (key := (shard.number, number)) in self._names}
+        missing = [number for number in numbers if number not in found]
+        if missing:
+            read: dict[int, str] = dict(shard.run(_SQL["names"], {"numbers": missing}))
+            found |= read
+            with self._lock:
+                self._names.update({(shard.number, number): name for number, name in read.items()})
         return found
 
 

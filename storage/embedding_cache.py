@@ -27,6 +27,14 @@ PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Cached:
+    """The embedding of a text, and how many tokens were charged for it; None: nobody knows."""
+
+    vector: Vector
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Whose text it is, and the SHA-256 of it."""
 
@@ -34,9 +42,9 @@ class Text:
     hash: bytes
 
 
-def find(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[Text, Vector]:
+def find(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[Text, Cached]:
     """The embeddings of those texts that were embedded before."""
-    found: dict[Text, Vector] = {}
+    found: dict[Text, Cached] = {}
     for number, here in _by_shard(cluster, texts).items():
         for tenant, hashes in _by_tenant(here).items():
             try:
@@ -44,11 +52,11 @@ def find(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[Text, Vect
             except Unavailable as error:
                 log.warning("cache.miss", shard=number, why=str(error))
                 continue
-            found.update({Text(tenant, bytes(hash_)): as_vector(embedding) for hash_, embedding in rows})
+            found.update({Text(tenant, bytes(hash_)): Cached(as_vector(row), tokens) for hash_, row, tokens in rows})
     return found
 
 
-def keep(cluster: Cluster, model: str, embeddings: Mapping[Text, Vector]) -> None:
+def keep(cluster: Cluster, model: str, embeddings: Mapping[Text, Cached]) -> None:
     """Keep embeddings for the next time that the same texts come."""
     for number, here in _by_shard(cluster, list(embeddings)).items():
         try:
@@ -67,11 +75,12 @@ def _find(tenant: str, hashes: list[bytes], model: str, shard: Shard) -> list[Ro
     return shard.run(_SQL["find"], {"tenant": tenant, "hashes": hashes, "model": model}, PATIENCE_S)
 
 
-def _keep(model: str, embeddings: Mapping[Text, Vector], shard: Shard) -> None:
+def _keep(model: str, embeddings: Mapping[Text, Cached], shard: Shard) -> None:
     params = {
         "tenants": [text.tenant for text in embeddings],
         "hashes": [text.hash for text in embeddings],
-        "embeddings": HalfVectors(np.stack(list(embeddings.values()))),
+        "embeddings": HalfVectors(np.stack([one.vector for one in embeddings.values()])),
+        "tokens": [one.tokens for one in embeddings.values()],
         "model": model,
     }
     shard.write(_SQL["keep"], params, PATIENCE_S)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4, uuid5
 
 from memlane.errors import Unavailable
@@ -194,12 +194,34 @@ NOBODY = "*"
 
 NO_DELAY = Delay(0.0, "")
 LATER = _SQL["later"].text
+DELAYS = _SQL["delays"].text
+
+Delays: TypeAlias = Delay | Mapping[int, Delay]
+"""One delay for all jobs, or one for each by its number."""
 
 
-def settle(shard: Shard, token: UUID, done: Sequence[int], delay: Delay = NO_DELAY) -> bool:
+def delay_params(delays: Delays) -> dict[str, Any]:
+    """Delays as parameters of the statements that put jobs off."""
+    if isinstance(delays, Delay):
+        return {**delays.params, "late": [], "late_s": [], "late_longest_s": [], "late_errors": []}
+    return {
+        **NO_DELAY.params,
+        "late": list(delays),
+        "late_s": [delay.at_least_s for delay in delays.values()],
+        "late_longest_s": [delay.longest_s for delay in delays.values()],
+        "late_errors": [delay.error for delay in delays.values()],
+    }
+
+
+def settle(shard: Shard, token: UUID, done: Sequence[int], delays: Delays = NO_DELAY) -> bool:
     """End the jobs of a lease that are done and give the others back for later; False if the lease was lost."""
-    params = {"token": token, "numbers": list(done), **delay.params}
-    return bool(shard.write(_SQL["settle"], params, later=LATER)[0][0])
+    params = {"token": token, "numbers": list(done), **delay_params(delays)}
+    return bool(shard.write(_SQL["settle"], params, later=LATER, delays=DELAYS)[0][0])
+
+
+def resume(shard: Shard, tenant: str | None, reason: str) -> int:
+    """Make jobs due now that were put off for a reason that begins like this, of a tenant or of all; how many."""
+    return int(shard.write(_SQL["resume"], {"tenant": tenant, "reason": reason})[0][0])
 
 
 def idle_work(shard: Shard) -> list[Kind]:

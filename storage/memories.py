@@ -12,7 +12,7 @@ from memlane.contract.memory import single
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import HalfVectors, Vector, as_vector
-from memlane.storage.jobs import LATER, Claim, Delay, Done
+from memlane.storage.jobs import DELAYS, LATER, Claim, Delays, Done, delay_params
 
 _SQL = queries.load("memories")
 _COLUMNS = _SQL["columns"].text
@@ -26,7 +26,7 @@ VISIBLE = queries.load("recall")["visible"].text.replace("{alive}", _ALIVE)
 
 
 def store(
-    shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, text_search: str, delay_s: float
+    shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, text_search: str, delays: Delays
 ) -> Done:
     """Finish remember jobs in one transaction.
 
@@ -36,17 +36,17 @@ def store(
         vectors: those that are at hand, by the memory's number.
         table: the current model's table.
         text_search: how words are stemmed.
-        delay_s: when the missing vectors are tried for next.
+        delays: when the missing vectors are tried for next, and why they are missing.
     """
-    params = {**_arrays(vectors), "token": claim.token, "text_search": text_search, "delay_s": delay_s}
-    stored, searchable, dropped, held = shard.write(_SQL["store"], params, vectors=table)[0]
+    params = {**_arrays(vectors), **delay_params(delays), "token": claim.token, "text_search": text_search}
+    stored, searchable, dropped, held = shard.write(_SQL["store"], params, delays=DELAYS, vectors=table)[0]
     return Done(stored=stored, searchable=searchable, dropped=dropped, fenced=not held)
 
 
-def attach(shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, delay: Delay) -> Done:
+def attach(shard: Shard, claim: Claim, vectors: Mapping[int, Vector], table: str, delays: Delays) -> Done:
     """Finish embed jobs in one transaction: add the vectors at hand, put the jobs without one off."""
-    params = {**_arrays(vectors), **delay.params, "token": claim.token}
-    searchable, later, held = shard.write(_SQL["attach"], params, later=LATER, vectors=table)[0]
+    params = {**_arrays(vectors), **delay_params(delays), "token": claim.token}
+    searchable, later, held = shard.write(_SQL["attach"], params, later=LATER, delays=DELAYS, vectors=table)[0]
     gone = len(claim.jobs) - searchable - later if held else 0
     return Done(searchable=searchable, dropped=gone, fenced=not held, refused=later > 0 and not searchable)
 

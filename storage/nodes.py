@@ -102,20 +102,28 @@ class Node:
         for member in self.members:
             member.close()
 
-    def run(self, query: bytes, params: Params | None = None, patience_s: float | None = None) -> list[Row]:
+    def run(
+        self,
+        query: bytes,
+        params: Params | None = None,
+        patience_s: float | None = None,
+        *,
+        writes: bool | None = None,
+    ) -> list[Row]:
         """Run one statement in a transaction of its own and return its rows.
 
         Args:
             query: the statement.
             params: its values.
             patience_s: how long the node is waited for, if not as long as a statement may take.
+            writes: whether it changes rows, where its text does not tell since it only calls a function that does.
 
         Raises:
             NodeDown: the node does not answer, or no standby confirms; whether the statement took effect is unknown.
             ShardMoved: the fence refused.
             Unavailable: a deadlock or time-out; nothing was done.
         """
-        with self.connection(patience_s, writes=_writes(query)) as connection:
+        with self.connection(patience_s, writes=_writes(query) if writes is None else writes) as connection:
             cursor = connection.execute(query, params, prepare=True, binary=True)
             return cursor.fetchall() if cursor.description else []
 

@@ -1,22 +1,20 @@
 """Batch embed: vectors for texts that will be asked for, and for memories that have none of this model yet."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid5
 
 from memlane.contract.requests import EmbeddingsRequest
-from memlane.errors import ProviderRefused
 from memlane.storage import agents, jobs, memories, models
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
-from memlane.storage.jobs import NO_DELAY, Claim, Delay, Done, Kind
+from memlane.storage.jobs import Claim, Done, Kind
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
+from memlane.tasks.spending import OVER_BUDGET
 
-_LONGEST_S = 60.0
-"""The longest pause before a provider that was down is asked again."""
-
-_SELDOM_S = 3600.0
-"""The longest pause before a text that a provider refused is tried again."""
+_PATIENCE_S = 10.0
+"""How long the provider's limits are waited for."""
 
 _TEXTS = UUID("3b1d0a54-9a0e-5c3f-8f0b-6d656d6c616e")
 """The name space of ids of texts that belong to no agent."""
@@ -64,6 +62,14 @@ def open_missing(lane: Lane, number: int, tenant: str | None, agent: str | None 
     return opened
 
 
+def resume(lane: Lane, number: int, tenant: str | None = None) -> int:
+    """Go on with the jobs on a shard that wait for a budget, of a tenant or of all; how many there are."""
+    resumed = lane.cluster.on(number, lambda shard: jobs.resume(shard, tenant, OVER_BUDGET))
+    if resumed:
+        lane.wake(Kind.EMBED, number)
+    return resumed
+
+
 def backfill(lane: Lane) -> int:
     """Ask for all vectors of the current model that memories lack, on all shards; how many jobs that made."""
     opened = sum(open_missing(lane, number, None) for number in range(lane.cluster.shard_count))
@@ -74,23 +80,17 @@ def backfill(lane: Lane) -> int:
 def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish embed jobs: add the vectors, and put off the jobs whose text the provider refused."""
     texts = memories.texts(shard, claim)
-    wanted = {job.number: (job.tenant, texts[job.number]) for job in claim.jobs if job.number in texts}
-    vectors = embedding.embed(lane, wanted)
-    done = memories.attach(shard, claim, vectors.found, lane.table, _delay(vectors.refusal))
+    wanted = embedding.wanted(lane, shard, {job: texts[job.number] for job in claim.jobs if job.number in texts})
+    vectors = embedding.embed(lane, wanted, _PATIENCE_S)
+    done = memories.attach(shard, claim, vectors.found, lane.table, vectors.delays)
     if done.dropped:
         embedding.let_go(lane, shard, claim, wanted)
-    return done
+    return replace(done, refused=vectors.in_vain)
 
 
 def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish text_embed jobs: the cache has the embeddings now."""
-    vectors = embedding.embed(lane, {job.number: (job.tenant, str(job.payload["content"])) for job in claim.jobs})
-    held = jobs.settle(shard, claim.token, list(vectors.found), _delay(vectors.refusal))
-    return Done(searchable=len(vectors.found), fenced=not held, refused=not vectors.found)
-
-
-def _delay(refusal: ProviderRefused | None) -> Delay:
-    """When what was refused is tried again; what the provider does not like of a text seldom changes."""
-    if refusal is None:
-        return NO_DELAY
-    return Delay(refusal.retry_after_s, str(refusal), _SELDOM_S if refusal.about_input else _LONGEST_S)
+    texts = embedding.wanted(lane, shard, {job: str(job.payload["content"]) for job in claim.jobs})
+    vectors = embedding.embed(lane, texts, _PATIENCE_S)
+    held = jobs.settle(shard, claim.token, list(vectors.found), vectors.delays)
+    return Done(searchable=len(vectors.found), fenced=not held, refused=vectors.in_vain)

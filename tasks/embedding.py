@@ -8,18 +8,26 @@ import numpy as np
 import structlog
 
 from memlane.contract import Embedding
-from memlane.errors import ProviderRefused, Unavailable
+from memlane.errors import BudgetRefused, ProviderRefused, RateRefused, Unavailable
 from memlane.storage import embedding_cache, memories
 from memlane.storage.cluster import Shard
-from memlane.storage.embedding_cache import Text
+from memlane.storage.embedding_cache import Cached, Text
 from memlane.storage.halfvec import Vector
 from memlane.storage.hashing import text_hash
-from memlane.storage.jobs import Claim
+from memlane.storage.jobs import Claim, Delay, Job
+from memlane.storage.spending import Group
 from memlane.tasks.lane import Lane
+from memlane.tasks.provider import Wanted
 
 log = structlog.get_logger(__name__)
 
 K = TypeVar("K", bound=Hashable)
+
+_LONGEST_S = 60.0
+"""The longest pause before a provider that was down is asked again."""
+
+_SELDOM_S = 3600.0
+"""The longest pause before a text that a provider refused is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +35,78 @@ class Vectors(Generic[K]):
     """Vectors by the caller's key, and why some are missing."""
 
     found: Mapping[K, Vector]
-    refusal: ProviderRefused | None
+    refusals: Mapping[K, ProviderRefused]
+
+    @property
+    def delays(self) -> dict[K, Delay]:
+        """When those that are missing are tried again, and why they are."""
+        return {key: _delay(refusal) for key, refusal in self.refusals.items()}
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether nobody else should try either: a provider refuses all, a budget only its own."""
+        others = [refusal for refusal in self.refusals.values() if not isinstance(refusal, BudgetRefused)]
+        return bool(others) and not self.found
 
 
-def embed(lane: Lane, texts: Mapping[K, tuple[str, str]]) -> Vectors[K]:
-    """The vectors of texts, given as tenant and text by any key; never raises for what the provider does.
+def wanted(lane: Lane, shard: Shard, texts: Mapping[Job, str]) -> dict[int, Wanted]:
+    """The texts of jobs with those who pay for them, by the job's number."""
+    names = lane.numbers.names(shard, {job.agent for job in texts if job.agent is not None})
+    return {
+        job.number: Wanted(Group(job.tenant, names.get(job.agent, "") if job.agent is not None else ""), text)
+        for job, text in texts.items()
+    }
+
+
+def embed(lane: Lane, texts: Mapping[K, Wanted], patience_s: float) -> Vectors[K]:
+    """The vectors of texts by any key; never raises for what the provider does.
 
     Args:
         lane: this process's.
         texts: what to embed; the same text of the same tenant is embedded once.
+        patience_s: how long the provider's limits are waited for.
     """
-    named = {key: Text(tenant, text_hash(text)) for key, (tenant, text) in texts.items()}
+    named = {key: Text(one.group.tenant, text_hash(one.text)) for key, one in texts.items()}
     known = embedding_cache.find(lane.cluster, lane.model.name, list(dict.fromkeys(named.values())))
-    missing = {named[key]: text for key, (_, text) in texts.items() if named[key] not in known}
-    answer = lane.provider.embed(list(missing.values()))
-    fresh = {text: answer.vectors[place] for place, text in enumerate(missing) if place in answer.vectors}
+    missing: dict[Text, K] = {}
+    for key, text in named.items():
+        if text not in known:
+            missing.setdefault(text, key)
+    answer = lane.provider.embed([texts[key] for key in missing.values()], patience_s)
+    places = dict(enumerate(missing))
+    fresh = {places[place]: Cached(row, answer.tokens[place]) for place, row in answer.vectors.items()}
     if fresh:
         embedding_cache.keep(lane.cluster, lane.model.name, fresh)
     every = {**known, **fresh}
-    return Vectors({key: every[text] for key, text in named.items() if text in every}, answer.refusal)
+    refused = {places[place]: refusal for place, refusal in answer.refusals.items()}
+    _note_saved(
+        lane,
+        {
+            key: (texts[key].group, every[text])
+            for key, text in named.items()
+            if text in every and missing.get(text) != key
+        },
+    )
+    return Vectors(
+        {key: every[text].vector for key, text in named.items() if text in every},
+        {key: refused[text] for key, text in named.items() if text in refused},
+    )
+
+
+def _note_saved(lane: Lane, saved: Mapping[K, tuple[Group, Cached]]) -> None:
+    """Note what needed not be sent: it was known, or came for another of the batch."""
+    groups: dict[Group, tuple[int, int]] = {}
+    for group, cached in saved.values():
+        texts, tokens = groups.get(group, (0, 0))
+        groups[group] = texts + 1, tokens + (cached.tokens or 0)
+    lane.purse.saved(groups)
+
+
+def _delay(refusal: ProviderRefused) -> Delay:
+    """When what was refused is tried again; what the provider does not like of a text seldom changes."""
+    if isinstance(refusal, BudgetRefused | RateRefused):
+        return Delay(refusal.retry_after_s, str(refusal), refusal.retry_after_s)
+    return Delay(refusal.retry_after_s, str(refusal), _SELDOM_S if refusal.about_input else _LONGEST_S)
 
 
 def keep_given(lane: Lane, tenant: str, given: Mapping[bytes, Embedding]) -> None:
@@ -57,7 +118,7 @@ def keep_given(lane: Lane, tenant: str, given: Mapping[bytes, Embedding]) -> Non
         given: by the hash of the text; those of another model or length are left aside.
     """
     fitting = {
-        Text(tenant, hash_): _unit(one.vector)
+        Text(tenant, hash_): Cached(_unit(one.vector))
         for hash_, one in given.items()
         if one.model == lane.model.name and len(one.vector) == lane.model.dims
     }
@@ -72,19 +133,19 @@ def _unit(vector: Sequence[float]) -> Vector:
     return np.asarray(wide / np.linalg.norm(wide), np.float32)
 
 
-def let_go(lane: Lane, shard: Shard, claim: Claim, texts: Mapping[int, tuple[str, str]]) -> None:
+def let_go(lane: Lane, shard: Shard, claim: Claim, texts: Mapping[int, Wanted]) -> None:
     """Drop from the cache the texts of a claim that were forgotten while they were worked on.
 
     Args:
         lane: this process's.
         shard: where the claim was.
         claim: it is finished.
-        texts: tenant and text by the memory's number.
+        texts: by the memory's number.
     """
     stored = memories.texts(shard, claim)
-    for number, (tenant, text) in texts.items():
+    for number, one in texts.items():
         if number not in stored:
-            drop(lane, tenant, [text_hash(text)])
+            drop(lane, one.group.tenant, [text_hash(one.text)])
 
 
 def drop(lane: Lane, tenant: str, hashes: Sequence[bytes]) -> None:

@@ -8,8 +8,10 @@ from memlane.storage.agents import AgentNumbers
 from memlane.storage.cluster import Cluster
 from memlane.storage.jobs import Kind
 from memlane.storage.models import Model, table_name
-from memlane.tasks.embedders import make_embedder, model_of
+from memlane.tasks.embedders import called, make_embedder, model_of
+from memlane.tasks.pace import make_pace
 from memlane.tasks.provider import Provider
+from memlane.tasks.spending import Purse
 
 Wake = Callable[[Kind, int], None]
 """Tells the workers that a shard has jobs of a kind; returns at once and never fails."""
@@ -33,11 +35,12 @@ class Lane:
         self.model: Model = model_of(settings)
         self.table = table_name(self.model.name)
         """The current model's table of vectors, in every shard."""
+        self.purse = Purse(self.cluster.control, called(settings), settings.reservation_s, settings.agent_cache)
 
     @cached_property
     def provider(self) -> Provider:
         """The source of vectors; a local model is loaded on first use."""
-        return Provider(make_embedder(self.settings))
+        return Provider(make_embedder(self.settings), make_pace(self.settings), self.purse)
 
     def open(self) -> None:
         """Start connecting."""

@@ -7,6 +7,9 @@ from memlane.storage.jobs import Claim, Done, Job
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
+_PATIENCE_S = 0.5
+"""How long the provider's limits are waited for: longer, and the memories are stored without vectors first."""
+
 
 def remember(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Write claimed memories with their vectors; those that the provider refuses get theirs later.
@@ -14,10 +17,9 @@ def remember(lane: Lane, shard: Shard, claim: Claim) -> Done:
     Raises:
         NodeDown, ShardMoved, Unavailable: nothing was written, or it is not known; the lease decides.
     """
-    texts = {job.number: (job.tenant, text_of(job)) for job in claim.jobs}
-    vectors = embedding.embed(lane, texts)
-    delay_s = vectors.refusal.retry_after_s if vectors.refusal else 0.0
-    done = memories.store(shard, claim, vectors.found, lane.table, lane.settings.text_search, delay_s)
+    texts = embedding.wanted(lane, shard, {job: text_of(job) for job in claim.jobs})
+    vectors = embedding.embed(lane, texts, _PATIENCE_S)
+    done = memories.store(shard, claim, vectors.found, lane.table, lane.settings.text_search, vectors.delays)
     if not done.fenced and done.stored < len(claim.jobs):
         embedding.let_go(lane, shard, claim, texts)
     return done

@@ -15,9 +15,14 @@ from memlane.config.settings import Settings
 from memlane.contract import Ledger, MemoryItem, Recalled, RecallRequest, Receipt
 from memlane.storage import ledger
 from memlane.storage.cluster import Cluster
+from memlane.storage.halfvec import Vector
 from memlane.storage.jobs import Kind
+from memlane.storage.spending import Group
 from memlane.tasks import accept, recall
+from memlane.tasks.embedders import Embedder
 from memlane.tasks.lane import Lane
+from memlane.tasks.pace import make_pace
+from memlane.tasks.provider import Provider, Wanted
 from memlane.tasks.recall import Question
 from memlane.workers import drains
 from memlane.workers.drains import Process
@@ -120,10 +125,20 @@ def count_rows(settings: Settings, cluster: Cluster, table: str, where: str = "t
     return total
 
 
+def asks(lane: Lane, embedder: Embedder) -> None:
+    """Have a lane ask another embedder."""
+    lane.__dict__["provider"] = Provider(embedder, make_pace(lane.settings), lane.purse)
+
+
+def embedded(lane: Lane, text: str) -> Vector:
+    """The vector of a text, made now."""
+    return lane.provider.embed([Wanted(Group("acme", ""), text)], 1.0).vectors[0]
+
+
 def recalled(lane: Lane, tenant: str, request: RecallRequest) -> Recalled:
     """Recall from one agent as the gateway does, here and now."""
-    made = lane.provider.embed([request.query])
-    question = Question(tenant, request, made.vectors.get(0), made.refusal)
+    made = lane.provider.embed([Wanted(Group(tenant, request.agent or ""), request.query)], 1.0)
+    question = Question(tenant, request, made.vectors.get(0), made.refusals.get(0))
     ((shard, names),) = recall.place(lane, question).items()
     return recall.alone(lane, question, shard, names).recalled
 

@@ -13,6 +13,7 @@ from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.recalls import recalled
 from memlane.gateway.state import gateway_of
+from memlane.storage.spending import Group
 from memlane.tasks import batch_embed
 from memlane.tasks.recall import Question
 
@@ -30,7 +31,7 @@ async def recall(request: Request, tenant: Tenant) -> Response:
     gateway = gateway_of(request)
     asked = await read(request, RecallRequest)
     begun = perf_counter()
-    vector, refusal = await gateway.questions.vector(tenant, asked.query)
+    vector, refusal = await gateway.questions.vector(Group(tenant, asked.agent or ""), asked.query)
     embedded = perf_counter()
     found = await recalled(gateway, Question(tenant, asked, vector, refusal))
     for shard, accesses in found.accesses.items():

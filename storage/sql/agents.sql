@@ -9,6 +9,10 @@ ON CONFLICT (tenant, agent) DO NOTHING;
 -- The numbers of agents by name.
 SELECT agent, number FROM {shard}.agents WHERE tenant = %(tenant)s AND agent = ANY(%(agents)s::text[]);
 
+-- name: names
+-- The names of agents by number.
+SELECT number, agent FROM {shard}.agents WHERE number = ANY(%(numbers)s::bigint[]);
+
 -- name: find
 -- What recall has to know of an agent before it chooses a statement.
 SELECT a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0)

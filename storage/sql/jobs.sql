@@ -95,15 +95,34 @@ WITH ended AS (
     DELETE FROM {shard}.jobs USING held
     WHERE jobs.number = held.number AND jobs.number = ANY(%(numbers)s::bigint[])
 ), later AS (
-    UPDATE {shard}.jobs SET lease = NULL, error = %(error)s, not_before = {later}
-    FROM held WHERE jobs.number = held.number AND jobs.number <> ALL(%(numbers)s::bigint[])
+    UPDATE {shard}.jobs SET lease = NULL, error = coalesce(late.error, %(error)s), not_before = {later}
+    FROM held LEFT JOIN {delays} ON late.number = held.number
+    WHERE jobs.number = held.number AND jobs.number <> ALL(%(numbers)s::bigint[])
 )
 SELECT count(*) FROM ended;
 
 -- name: later
 -- A part of other queries: when a job that was refused is due again.
-now() + make_interval(secs => greatest(%(delay_s)s::float8,
-                                       least(%(longest_s)s::float8, extract(epoch FROM now() - created_at)::float8)));
+now() + make_interval(secs => greatest(coalesce(late.delay_s, %(delay_s)s::float8),
+                                       least(coalesce(late.longest_s, %(longest_s)s::float8),
+                                             extract(epoch FROM now() - jobs.created_at)::float8)));
+
+-- name: delays
+-- A part of other queries: the delays of single jobs, and why.
+unnest(%(late)s::bigint[], %(late_s)s::float8[], %(late_longest_s)s::float8[], %(late_errors)s::text[])
+    AS late(number, delay_s, longest_s, error);
+
+-- name: resume
+-- Jobs that were put off for a reason are due now.
+WITH due AS (
+    SELECT number FROM {shard}.jobs, {shard}.fence(%(epoch)s)
+    WHERE lease IS NULL AND parked_at IS NULL AND not_before > now() AND starts_with(error, %(reason)s)
+          AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+    ORDER BY number FOR UPDATE OF jobs SKIP LOCKED
+), freed AS (
+    UPDATE {shard}.jobs SET not_before = now() FROM due WHERE jobs.number = due.number RETURNING 1
+)
+SELECT count(*) FROM freed;
 
 -- name: fail
 -- Say that the work of a lease failed for a reason of its own; the lease counts as run out.

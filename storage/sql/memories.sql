@@ -38,9 +38,11 @@ WITH ended AS (
     WHERE NOT forgotten AND embedding IS NOT NULL
     ORDER BY number
 ), later AS (
-    INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload, not_before, created_at)
-    SELECT number, 'embed', tenant, agent, id, '{}', now() + make_interval(secs => %(delay_s)s), created_at
-    FROM finished WHERE NOT forgotten AND embedding IS NULL
+    INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload, error, created_at, not_before)
+    SELECT f.number, 'embed', f.tenant, f.agent, f.id, '{}', coalesce(late.error, nullif(%(error)s, '')), f.created_at,
+           now() + make_interval(secs => coalesce(late.delay_s, %(delay_s)s::float8))
+    FROM finished f LEFT JOIN {delays} ON late.number = f.number
+    WHERE NOT f.forgotten AND f.embedding IS NULL
 ), known AS (
     UPDATE {shard}.ids
     SET state = CASE WHEN f.forgotten THEN 'forgotten' WHEN f.embedding IS NULL THEN 'stored' ELSE 'searchable' END
@@ -83,8 +85,9 @@ WITH ended AS (
                           WHERE m.agent = jobs.agent AND m.number = jobs.number))
     RETURNING jobs.number, jobs.tenant, jobs.agent, jobs.id, vectors.embedding
 ), later AS (
-    UPDATE {shard}.jobs SET lease = NULL, error = %(error)s, not_before = {later}
-    FROM held WHERE jobs.number = held.number AND NOT EXISTS (SELECT FROM gone WHERE gone.number = held.number)
+    UPDATE {shard}.jobs SET lease = NULL, error = coalesce(late.error, %(error)s), not_before = {later}
+    FROM held LEFT JOIN {delays} ON late.number = held.number
+    WHERE jobs.number = held.number AND NOT EXISTS (SELECT FROM gone WHERE gone.number = held.number)
     RETURNING 1
 ), owners AS MATERIALIZED (
     SELECT number, forgotten_before FROM {shard}.agents

@@ -5,7 +5,7 @@ from memlane.errors import Misconfigured
 from memlane.storage.models import Model
 from memlane.tasks.embedders.contract import Embedder, Embedding
 
-__all__ = ["Embedder", "Embedding", "check_embedder", "make_embedder", "model_of"]
+__all__ = ["Embedder", "Embedding", "called", "check_embedder", "make_embedder", "model_of"]
 
 
 def model_of(settings: Settings) -> Model:
@@ -17,6 +17,11 @@ def model_of(settings: Settings) -> Model:
             return Model("all-minilm-l6-v2", 384)
         case EmbedderName.OPENAI:
             return Model(f"{settings.openai_model}@{settings.openai_dims}", settings.openai_dims)
+
+
+def called(settings: Settings) -> str:
+    """What the price list calls the model that the settings ask for."""
+    return settings.openai_model if settings.embedder is EmbedderName.OPENAI else model_of(settings).name
 
 
 def check_embedder(settings: Settings) -> None:

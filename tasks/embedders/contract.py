@@ -1,5 +1,6 @@
 """What every embedder keeps to."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,11 +18,13 @@ class Embedding:
 
     Attributes:
         vectors: one row per text, in their order, each of length 1; shape (texts, dims).
-        tokens: how many tokens the provider counted.
+        tokens: how many tokens the provider counted; 0 if it does not say.
+        requests: how many requests it took: all but the last were refused.
     """
 
     vectors: Matrix
     tokens: int
+    requests: int = 1
 
 
 class Embedder(Protocol):
@@ -29,13 +32,25 @@ class Embedder(Protocol):
 
     model: Model
     """The model's name, kept with each vector, and its dimensions."""
+    most_texts: int
+    """How many texts one request may have."""
+    most_chars: int
+    """How many characters they may have together, if they are more than one."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text is charged for at most."""
 
     def embed(self, texts: Sequence[str]) -> Embedding:
         """Embed texts.
 
         Raises:
-            ProviderRefused: it cannot or will not now, or its answer is unusable; nothing was kept.
+            ProviderRefused: it cannot or will not now, or its answer is unusable; nothing was kept. It says whether
+                tokens were charged all the same.
         """
+
+
+ANY = sys.maxsize
+"""No limit for those who work on this machine."""
 
 
 def unit_rows(rows: Matrix, texts: int, dims: int) -> Matrix:

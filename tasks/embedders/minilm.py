@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from memlane.config.settings import Settings
 from memlane.errors import ModelMissing
 from memlane.storage.models import Model
-from memlane.tasks.embedders.contract import Embedding, unit_rows
+from memlane.tasks.embedders.contract import ANY, Embedding, unit_rows
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,8 @@ _BATCH = 32
 class MiniLM:
     """The default embedder."""
 
+    most_texts = most_chars = ANY
+
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         source = find_weights(settings)
@@ -58,9 +60,16 @@ class MiniLM:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_WINDOW)
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are read."""
+        return [len(ids) for ids in self._tokens(texts)]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
     def embed(self, texts: Sequence[str]) -> Embedding:
         """Embed texts: the mean of the last layer over a text's tokens, brought to length 1."""
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        tokens = self._tokens(texts)
         rows = np.zeros((len(texts), self.model.dims), np.float32)
         by_length = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
         for start in range(0, len(texts), _BATCH):

@@ -2,14 +2,17 @@
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
+from tokenizers import Tokenizer
 
 from memlane.config.settings import Settings
-from memlane.errors import ProviderRefused
+from memlane.errors import Misconfigured, ProviderRefused, RateRefused
 from memlane.storage.halfvec import Matrix
 from memlane.storage.models import Model
 from memlane.tasks.embedders.contract import Embedding, unit_rows
@@ -18,13 +21,21 @@ _WINDOW = 8191
 """Tokens that OpenAI's embedding models read."""
 
 
+_SPECIAL = 4
+"""Tokens beside those of its bytes that a text may have: what a tokenizer puts before and after it."""
+
+_BETWEEN = (502, 504)
+"""What proxies answer that got no answer themselves."""
+
+
 class OpenAIEmbedder:
-    """Asks in batches; leaves retrying to the jobs, which wait without holding anything up."""
+    """Asks once; leaves retrying to the jobs, which wait without holding anything up."""
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self._name = settings.openai_model
-        self._texts, self._chars = settings.embed_texts, settings.embed_chars
+        self.most_texts, self.most_chars = settings.embed_texts, settings.embed_chars
+        self._tokenizer = _tokenizer(settings)
         self._extra: dict[str, Any] = {"dimensions": settings.openai_dims} if settings.openai_send_dims else {}
         self._client = openai.OpenAI(
             api_key=settings.openai_api_key.get_secret_value() or "none",  # else the SDK looks for one by itself
@@ -33,52 +44,50 @@ class OpenAIEmbedder:
             max_retries=0,
         )
 
-    def embed(self, texts: Sequence[str]) -> Embedding:
-        """Embed texts, in as many requests as the limits ask for."""
-        answers = [self._request(batch) for batch in batches(texts, self._texts, self._chars)]
-        return Embedding(np.vstack([a.vectors for a in answers]), sum(a.tokens for a in answers))
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text is charged for at most.
 
-    def _request(self, texts: list[str]) -> Embedding:
+        By the model's own tokenizer where the settings name its file. Else a bound: a vocabulary of bytes, or one
+        that falls back to bytes, makes no more tokens of a text than it has bytes in UTF-8.
+        """
+        if self._tokenizer is not None:
+            return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
+        return [len(text.encode()) + _SPECIAL for text in texts]
+
+    def embed(self, texts: Sequence[str]) -> Embedding:
+        """Embed texts."""
+        tokens: int | None = None
         try:
             # The raw answer: making the SDK's object of each number costs more than all the rest.
             raw = self._client.embeddings.with_raw_response.create(
-                input=texts, model=self._name, encoding_format="base64", **self._extra
+                input=list(texts), model=self._name, encoding_format="base64", **self._extra
             )
             answer = json.loads(raw.content)
-            rows = _rows(answer)
-            tokens = int((answer.get("usage") or {}).get("total_tokens", 0))
+            tokens = int((answer.get("usage") or {}).get("total_tokens", 0)) or None
+            return Embedding(unit_rows(_rows(answer), len(texts), self.model.dims), tokens or 0)
         except openai.BadRequestError:
             return self._shortened(texts)
         except openai.APIStatusError as error:
-            raise ProviderRefused(f"the provider answered {error.status_code}", _retry_after_s(error)) from None
+            raise _refusal(error) from None
         except openai.APIError as error:
-            raise ProviderRefused(f"the provider did not answer ({type(error).__name__})") from None
+            raise ProviderRefused(
+                f"the provider did not answer ({type(error).__name__})", tokens=0 if _never_sent(error) else None
+            ) from None
+        except ProviderRefused as refusal:
+            refusal.tokens = tokens
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ProviderRefused("the provider's answer is not what its API promises") from None
-        return Embedding(unit_rows(rows, len(texts), self.model.dims), tokens)
+            raise ProviderRefused("the provider's answer is not what its API promises", tokens=tokens) from None
 
-    def _shortened(self, texts: list[str]) -> Embedding:
+    def _shortened(self, texts: Sequence[str]) -> Embedding:
         """What to do about 400: a single text may be longer than the model's window; try its first half.
 
         A text of n bytes has at most n tokens, so below the window it cannot be the length.
         """
         if len(texts) == 1 and len(texts[0].encode()) > _WINDOW:
-            return self._request([texts[0][: len(texts[0]) // 2]])
+            half = self.embed([texts[0][: len(texts[0]) // 2]])
+            return replace(half, requests=half.requests + 1)
         raise ProviderRefused("the provider answered 400", about_input=True)
-
-
-def batches(texts: Sequence[str], most_texts: int, most_chars: int) -> Iterator[list[str]]:
-    """Cut a sequence of texts into requests that keep both limits; one text alone may exceed the second."""
-    batch: list[str] = []
-    chars = 0
-    for text in texts:
-        if batch and (len(batch) == most_texts or chars + len(text) > most_chars):
-            yield batch
-            batch, chars = [], 0
-        batch.append(text)
-        chars += len(text)
-    if batch:
-        yield batch
 
 
 def _rows(answer: dict[str, Any]) -> Matrix:
@@ -93,6 +102,35 @@ def _rows(answer: dict[str, Any]) -> Matrix:
         for item in data
     ]
     return np.stack(rows)
+
+
+def _tokenizer(settings: Settings) -> Tokenizer | None:
+    """The model's own tokenizer, if the settings name its file."""
+    if settings.openai_tokenizer is None:
+        return None
+    try:
+        made: Tokenizer = Tokenizer.from_file(str(settings.openai_tokenizer))
+    except Exception as error:  # noqa: BLE001  # the library raises nothing more exact
+        raise Misconfigured(f"MEMLANE_OPENAI_TOKENIZER: {settings.openai_tokenizer} is no tokenizer: {error}") from None
+    made.no_padding()
+    made.no_truncation()
+    return made
+
+
+def _refusal(error: openai.APIStatusError) -> ProviderRefused:
+    """What an answer other than 200 means.
+
+    An error costs nothing, unless it was made by something between us and the provider, which cannot know.
+    """
+    detail, after_s = f"the provider answered {error.status_code}", _retry_after_s(error)
+    if error.status_code == 429 or (error.status_code == 503 and "retry-after" in error.response.headers):
+        return RateRefused(detail, after_s)
+    return ProviderRefused(detail, after_s, tokens=None if error.status_code in _BETWEEN else 0)
+
+
+def _never_sent(error: openai.APIError) -> bool:
+    """Whether a request that was not answered surely never reached the provider."""
+    return isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
 def _retry_after_s(error: openai.APIStatusError) -> float:

@@ -11,7 +11,7 @@ from memlane.embedded.postgres import Postgres, binaries
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind
 from memlane.tasks.lane import Lane
-from memlane.tasks.provider import Embedded
+from memlane.tasks.provider import Embedded, Wanted
 from memlane.workers import drains
 from memlane.workers.drains import Process
 from tests.support import accepted, count_rows, drain_all, item, ledger_of, process_of, remembered, sql
@@ -85,10 +85,10 @@ def _drain_while(process: Process, moving: Callable[[], None], shard: Shard) -> 
     gate = process.lane.provider
     real = gate.embed
 
-    def embed(texts: Sequence[str]) -> Embedded:
+    def embed(wanted: Sequence[Wanted], patience_s: float) -> Embedded:
         gate.embed = real  # type: ignore[method-assign]
         moving()
-        return real(texts)
+        return real(wanted, patience_s)
 
     gate.embed = embed  # type: ignore[method-assign]
     drains.drain(process, "drain.remember", shard.number)

@@ -12,7 +12,7 @@ from memlane.config.settings import Settings
 from memlane.contract import Event, State
 from memlane.errors import Unavailable
 from memlane.storage import embedding_cache
-from memlane.storage.embedding_cache import Text
+from memlane.storage.embedding_cache import Cached, Text
 from memlane.storage.hashing import text_hash
 from memlane.tasks.lane import Lane
 from memlane.workers import drains
@@ -139,7 +139,7 @@ def test_a_cache_that_cannot_be_asked_costs_next_to_nothing(
     names = (f"text {number}" for number in range(1000))
     texts = (Text("acme", text_hash(name)) for name in names)
     text = next(t for t in texts if lane.cluster.shard(lane.cluster.shard_of_text("acme", t.hash)).node.name == OTHER)
-    embedding_cache.keep(worker.cluster, "hash", {text: np.ones(384, np.float32)})
+    embedding_cache.keep(worker.cluster, "hash", {text: Cached(np.ones(384, np.float32))})
     FAULTS[fault](links[OTHER])
     begun = monotonic()
     for _ in range(200):

@@ -16,16 +16,18 @@ from memlane.errors import NodeDown, ProviderRefused, Unavailable
 from memlane.storage import ids, jobs, leases
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Done, Kind, Terms
+from memlane.storage.spending import Group
 from memlane.tasks.embedders import Embedding
 from memlane.tasks.embedders.hash import HashEmbedder
 from memlane.tasks.lane import Lane
-from memlane.tasks.provider import Provider
+from memlane.tasks.provider import Wanted
 from memlane.tasks.remember import remember
 from memlane.workers import drains
 from tests.support import (
     MakeSettings,
     Recorder,
     accepted,
+    asks,
     count_rows,
     drain_all,
     eventually,
@@ -45,6 +47,8 @@ class Gate:
     def __init__(self, lane: Lane) -> None:
         self._real = HashEmbedder(lane.model)
         self.model = lane.model
+        self.most_texts = self.most_chars = 10**9
+        self.count = self._real.count
         self.open = Event()
         self.open.set()
         self.reached = Event()
@@ -66,7 +70,7 @@ class Gate:
 @pytest.fixture
 def gate(lane: Lane) -> Gate:
     made = Gate(lane)
-    lane.__dict__["provider"] = Provider(made)
+    asks(lane, made)
     return made
 
 
@@ -197,7 +201,7 @@ def test_the_keeper_renews_while_the_provider_takes_its_time(
 ) -> None:
     lane = make_lane(make_settings(lease_s=0.9, statement_timeout_s=0.8))
     gate = Gate(lane)
-    lane.__dict__["provider"] = Provider(gate)
+    asks(lane, gate)
     accepted(lane, item())
     shard = lane.cluster.shard(lane.cluster.shard_of("acme", "ada"))
     gate.open.clear()
@@ -217,7 +221,7 @@ def test_asked_to_stop_a_lease_is_given_back(
     settings = make_settings(stop_grace_s=0.2)
     lane = make_lane(settings)
     gate = Gate(lane)
-    lane.__dict__["provider"] = Provider(gate)
+    asks(lane, gate)
     accepted(lane, item())
     shard = lane.cluster.shard(lane.cluster.shard_of("acme", "ada"))
     stop = Event()
@@ -267,7 +271,7 @@ def test_one_text_that_the_provider_refuses_harms_only_itself(lane: Lane, settin
                 raise ProviderRefused("the provider answered 400", about_input=True)
             return super().embed(texts)
 
-    lane.__dict__["provider"] = Provider(Picky(lane))
+    asks(lane, Picky(lane))
     accepted(lane, *(item(f"memory {n} {'bad' if n == 3 else 'good'}") for n in range(8)))
     drain_all(lane, Kind.REMEMBER)
     assert count_rows(settings, lane.cluster, lane.table) == 7
@@ -359,9 +363,9 @@ def test_texts_asked_for_ahead_are_in_the_cache(lane: Lane, settings: Settings, 
     drain_all(lane, Kind.TEXT_EMBED)
     assert count_rows(settings, lane.cluster, "embedding_cache") == 2
     gate.asked.clear()
-    assert embedding.embed(lane, {1: ("acme", "one")}).found.keys() == {1}
+    assert embedding.embed(lane, {1: Wanted(Group("acme", ""), "one")}, 1.0).found.keys() == {1}
     assert gate.asked == []
-    assert embedding.embed(lane, {1: ("rival", "one")}).found.keys() == {1}
+    assert embedding.embed(lane, {1: Wanted(Group("rival", ""), "one")}, 1.0).found.keys() == {1}
     assert gate.asked == ["one"]
 
 

@@ -21,7 +21,10 @@ from starlette.routing import Route
 from memlane.bench.provider import FakeProvider
 from memlane.config.settings import Settings, load_settings
 from memlane.errors import ModelMissing, ProviderRefused
+from memlane.storage.spending import Group
 from memlane.tasks.embedders import Embedder, make_embedder, model_of
+from memlane.tasks.provider import Provider, Wanted
+from tests.generous import NoLimits, Rich
 from tests.support import eventually
 
 DIMS = 16
@@ -101,7 +104,8 @@ def test_minilm_with_other_weights(tmp_path: Path) -> None:
 def test_many_texts_are_sent_in_several_requests() -> None:
     provider = FakeProvider(0, DIMS)
     with serving(provider.app()) as url:
-        make_embedder(openai_settings(url, embed_texts=10)).embed([f"text {n}" for n in range(25)])
+        asking = Provider(make_embedder(openai_settings(url, embed_texts=10)), NoLimits(), Rich())
+        asking.embed([Wanted(Group("acme", ""), f"text {n}") for n in range(25)], 0.0)
     assert provider.stats == {"requests": 3, "inputs": 25, "rejected": 0}
 
 

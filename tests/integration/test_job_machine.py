@@ -35,7 +35,7 @@ from memlane.storage.agents import AgentNumbers
 from memlane.storage.cluster import Shard
 from memlane.storage.ids import Offer, Outcome
 from memlane.storage.job_state import LIFE, JobState, Move
-from memlane.storage.jobs import Claim, Delay, Done, Kind, Terms
+from memlane.storage.jobs import NO_DELAY, Claim, Delay, Done, Kind, Terms
 from memlane.tasks.lane import Lane
 from tests.support import sql
 
@@ -400,7 +400,7 @@ class Lives(RuleBasedStateMachine):
         """A holder finishes remember jobs, with some vectors, in time or late."""
         held = pick([held for held in self.held if held.claim.kind is Kind.REMEMBER], n)
         given = [job.number for place, job in enumerate(held.claim.jobs) if place in vectors]
-        done = memories.store(self.shard, held.claim, self._vectors(given), self.table, "english", 0.0)
+        done = memories.store(self.shard, held.claim, self._vectors(given), self.table, "english", NO_DELAY)
         expected: dict[str, int] = dict.fromkeys(("stored", "searchable", "dropped"), 0)
         for memory in self.under(held):
             assert memory.job is not None

@@ -20,7 +20,14 @@ from memlane.tasks.embedders import model_of
 from memlane.tasks.lane import Lane
 from tests.support import MakeSettings, sql
 
-PARTS = {"recall.holds", "recall.every_similarity", "recall.filtered_similarity", "jobs.later", "jobs.timeline"}
+PARTS = {
+    "recall.holds",
+    "recall.every_similarity",
+    "recall.filtered_similarity",
+    "jobs.later",
+    "jobs.delays",
+    "jobs.timeline",
+}
 PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
 PARTS |= {"parked.had"}
 """Parts of other queries, which are no statements of their own."""
@@ -102,6 +109,7 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 beyond="<",
                 order="DESC",
                 later=jobs["later"].text,
+                delays=jobs["delays"].text,
                 timeline=jobs["timeline"].text,
                 had=queries.load("parked")["had"].text,
                 shard=shard.schema,

@@ -15,7 +15,7 @@ from memlane.contract import Receipt
 from memlane.embedded.postgres import Postgres
 from memlane.errors import NodeDown
 from memlane.storage import embedding_cache
-from memlane.storage.embedding_cache import Text
+from memlane.storage.embedding_cache import Cached, Text
 from memlane.storage.hashing import text_hash
 from memlane.storage.nodes import Node
 from memlane.tasks import accept
@@ -46,7 +46,7 @@ def test_a_server_that_stands_still_is_given_up(lane: Lane) -> None:
 
 def test_a_cache_on_a_node_that_hangs_is_missed(lane: Lane) -> None:
     text = Text("acme", text_hash("tea"))
-    embedding_cache.keep(lane.cluster, "hash", {text: np.ones(384, np.float32)})
+    embedding_cache.keep(lane.cluster, "hash", {text: Cached(np.ones(384, np.float32))})
     assert embedding_cache.find(lane.cluster, "hash", [text]).keys() == {text}
     node = lane.cluster.shard(lane.cluster.shard_of_text("acme", text.hash)).node
     with hanging(node):

@@ -17,8 +17,7 @@ from memlane.tasks import forget
 from memlane.tasks.embedders import Embedding
 from memlane.tasks.embedders.hash import HashEmbedder
 from memlane.tasks.lane import Lane
-from memlane.tasks.provider import Provider
-from tests.support import accepted, drain_all, item, recalled, remembered
+from tests.support import accepted, asks, drain_all, item, recalled, remembered
 
 
 def ask(lane: Lane, query: str, agent: str = "ada", tenant: str = "acme", **more: object) -> Recalled:
@@ -85,19 +84,17 @@ def test_a_memory_cannot_claim_to_be_of_another_agent(lane: Lane) -> None:
 
 
 def test_what_is_stored_without_a_vector_is_found_by_its_words(lane: Lane) -> None:
-    class Refusing:
-        model = lane.model
-
+    class Refusing(HashEmbedder):
         def embed(self, texts: Sequence[str]) -> Embedding:
             raise ProviderRefused(f"the provider is down for all {len(texts)}", 60)
 
-    lane.__dict__["provider"] = Provider(Refusing())
+    asks(lane, Refusing(lane.model))
     remembered(lane, item("a marathon"), item("a boat"))
     recalled = ask(lane, "marathon")
     assert contents(recalled) == ["a marathon"]
     assert recalled.degraded
     assert "words only" in recalled.degraded[0]
-    lane.__dict__["provider"] = Provider(HashEmbedder(lane.model))
+    asks(lane, HashEmbedder(lane.model))
     recalled = ask(lane, "marathon")
     assert contents(recalled) == ["a marathon"]
     assert recalled.hits[0].parts.vector is None

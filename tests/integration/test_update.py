@@ -21,7 +21,7 @@ from memlane.tasks.optimize import promote
 from memlane.tasks.remember import remember
 from memlane.tasks.update import update_memory
 from memlane.workers import duties
-from tests.support import accepted, count_rows, drain_all, item, ledger_of, recalled, remembered, sql
+from tests.support import accepted, count_rows, drain_all, embedded, item, ledger_of, recalled, remembered, sql
 
 TERMS = Terms("test", 30.0, 100)
 
@@ -58,7 +58,7 @@ def test_an_embed_drain_under_way_does_not_bring_the_old_vector(lane: Lane, shar
     assert vectors_of(lane, shard, receipt.id) == []
     drain_all(lane, Kind.EMBED)
     (vector,) = vectors_of(lane, shard, receipt.id)
-    expected = lane.provider.embed(["water"]).vectors[0]
+    expected = embedded(lane, "water")
     assert vector == pytest.approx(tuple(expected), abs=1e-2)
     assert count_rows(lane.settings, lane.cluster, "jobs") == count_rows(lane.settings, lane.cluster, "leases") == 0
 
@@ -113,7 +113,7 @@ def test_many_at_once_leave_one_vector_and_every_version(lane: Lane, shard: Shar
     assert (memory.content,) == tuple(f"cup {tag}" for tag in memory.tags)
     assert count_rows(lane.settings, lane.cluster, "versions") == 24
     (vector,) = vectors_of(lane, shard, receipt.id)
-    assert vector == pytest.approx(tuple(lane.provider.embed([memory.content]).vectors[0]), abs=1e-2)
+    assert vector == pytest.approx(tuple(embedded(lane, memory.content)), abs=1e-2)
 
 
 def test_counts_of_an_agent_stay_right(lane: Lane, shard: Shard) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from memlane.storage.jobs import Done
 from memlane.storage.leases import parking_deaths
 from memlane.storage.models import table_name
-from memlane.tasks.embedders.openai import batches
+from memlane.tasks.provider import requests
 
 
 @pytest.mark.parametrize(("claim_size", "deaths"), [(1, 3), (2, 4), (3, 5), (256, 11)])
@@ -42,7 +42,7 @@ def test_models_that_differ_in_signs_have_tables_of_their_own() -> None:
 
 @given(st.lists(st.text(max_size=20)), st.integers(1, 5), st.integers(1, 40))
 def test_requests_keep_both_limits(texts: list[str], most: int, chars: int) -> None:
-    cut = list(batches(texts, most, chars))
+    cut = [[texts[place] for place in places] for places in requests(texts, most, chars)]
     assert [text for batch in cut for text in batch] == texts
     for batch in cut:
         assert 0 < len(batch) <= most
