@@ -110,11 +110,11 @@ class Purse:
         """
         try:
             first, answers = self._reserve(asked)
-            fitting = {place: ask for place, ask in asked.items() if place in _fitting(asked, answers)}
-            if first.granted.keys() == fitting.keys():
+            fitting = _fitting(asked, answers) if first.refused else first.granted
+            if len(fitting) == len(first.granted):
                 return first
             self.settle(first, {})
-            return self._reserve(fitting, also_refused=first.refused)[0] if fitting else first
+            return self._reserve(fitting, also_refused=first.refused)[0]
         except Unavailable as error:
             return self._unasked(asked, error)
 
@@ -184,14 +184,14 @@ class Purse:
         return Loan(None, granted, {place: refusal for place in asked if place not in granted})
 
 
-def _fitting(asked: Mapping[int, Ask], answers: Mapping[Group, Answer]) -> set[int]:
-    """The places that there is room for: all of a group that was granted, and the first ones of another."""
+def _fitting(asked: Mapping[int, Ask], answers: Mapping[Group, Answer]) -> dict[int, Ask]:
+    """What there is room for: all of a group that was granted, and the first texts of another."""
     room = {group: answer.room or 0 for group, answer in answers.items() if not answer.granted}
-    fitting = set()
+    fitting = {}
     for place, ask in asked.items():
         if ask.group in room:
             if ask.tokens > room[ask.group]:
                 continue
             room[ask.group] -= ask.tokens
-        fitting.add(place)
+        fitting[place] = ask
     return fitting

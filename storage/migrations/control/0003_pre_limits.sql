@@ -131,21 +131,32 @@ DECLARE
     found_ record;
     cost bigint;
     given int[];
+    budgets int;
+    locked int;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(control.spending_lock());
     today := control.today();
     SELECT p.micro_per_million INTO reserve.price FROM control.prices p WHERE p.model = called;
-    INSERT INTO control.spending (tenant, agent, period, starts, limit_micro)
-    SELECT b.tenant, b.agent, b.period, control.starts(b.period, today), b.limit_micro
-    FROM control.concerned(tenants, agents) b
-    WHERE NOT EXISTS (SELECT FROM control.spending s WHERE s.tenant = b.tenant AND s.agent = b.agent
-                      AND s.period = b.period AND s.starts = control.starts(b.period, today))
-    ON CONFLICT DO NOTHING;
-    PERFORM FROM control.spending s JOIN control.concerned(tenants, agents) b USING (tenant, agent, period)
-    WHERE s.starts = control.starts(s.period, today)
-    ORDER BY s.tenant, s.agent, s.period FOR UPDATE OF s;
+    SELECT count(*) INTO budgets FROM control.concerned(tenants, agents);
+    IF budgets > 0 THEN
+        LOOP
+            PERFORM FROM control.spending s JOIN control.concerned(tenants, agents) b USING (tenant, agent, period)
+            WHERE s.starts = control.starts(s.period, today)
+            ORDER BY s.tenant, s.agent, s.period FOR UPDATE OF s;
+            GET DIAGNOSTICS locked = ROW_COUNT;
+            EXIT WHEN locked = budgets;
+            INSERT INTO control.spending (tenant, agent, period, starts, limit_micro)  -- a period begins
+            SELECT b.tenant, b.agent, b.period, control.starts(b.period, today), b.limit_micro
+            FROM control.concerned(tenants, agents) b
+            ON CONFLICT DO NOTHING;
+        END LOOP;
+    END IF;
 
-    IF NOT FOUND OR reserve.price IS NOT NULL AND NOT EXISTS (
+    IF budgets = 0 THEN
+        given := ARRAY(SELECT n FROM generate_subscripts(tenants, 1) AS n);
+        RETURN QUERY SELECT n - 1, true, false, reserve.price, NULL::bigint, NULL::boolean, NULL::timestamptz
+                     FROM generate_subscripts(tenants, 1) AS n;
+    ELSIF reserve.price IS NOT NULL AND NOT EXISTS (
         SELECT FROM control.added_up(tenants, agents, tokens) a
         JOIN control.budgets b USING (tenant, agent) JOIN control.spending s USING (tenant, agent, period)
         WHERE s.starts = control.starts(s.period, today)
@@ -244,7 +255,7 @@ BEGIN
 END $$;
 
 -- A part of others: turn what a reservation has set aside into what was charged.
-CREATE FUNCTION control.spend(held control.reservations, tenants text[], agents text[], tokens bigint[])
+CREATE FUNCTION control.spend(held control.reservations, tenants text[], agents text[], charged bigint[])
 RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
@@ -254,7 +265,7 @@ BEGIN
     UPDATE control.spending s
     SET reserved = greatest(0, s.reserved - a.tokens * held.price), settled = s.settled + coalesce(c.tokens, 0) * held.price
     FROM control.added_up(held.tenants, held.agents, held.tokens) a
-    LEFT JOIN control.added_up(tenants, agents, tokens) c USING (tenant, agent)
+    LEFT JOIN control.added_up(spend.tenants, spend.agents, spend.charged) c USING (tenant, agent)
     WHERE s.tenant = a.tenant AND s.agent = a.agent AND s.starts = control.starts(s.period, held.day);
 END $$;
 
