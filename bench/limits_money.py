@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
@@ -20,7 +20,10 @@ from time import perf_counter, sleep, thread_time
 import psutil
 import psycopg
 
+from memlane.admin import Admin
 from memlane.bench.figures import Percentiles, percentiles
+from memlane.bench.ingest import Load, bench_ingest
+from memlane.bench.servers import Servers
 from memlane.config.settings import Settings
 from memlane.storage import spending
 from memlane.storage.connections import Row
@@ -145,7 +148,7 @@ def asking(settings: Settings, times: int) -> Asking:
     reserve_ms, settle_ms = [], []
     with _control(settings) as control:
         _set_up(settings, cents=10_000_000)
-        purse = Purse(control, _MODEL, 60.0, 1000)
+        purse = Purse(control, _MODEL, 60.0)
         purse.settle(purse.lend(asks), {})
         backend = psutil.Process(control.run(b"SELECT pg_backend_pid()")[0][0])
         before = thread_time() + sum(backend.cpu_times()[:2])
@@ -158,6 +161,49 @@ def asking(settings: Settings, times: int) -> Asking:
             settle_ms.append((perf_counter() - lent) * 1000)
         cpu_s = thread_time() + sum(backend.cpu_times()[:2]) - before
     return Asking(percentiles(reserve_ms), percentiles(settle_ms), round(cpu_s * 1000 / times, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What asking the budgets is of the work of an ingest run.
+
+    Attributes:
+        memories: that were made searchable.
+        calls: to the provider, each with a reservation.
+        cpu_s: of all processes of the stack, from the first memory to the last.
+        asking_cpu_s: of the calls, at what one costs.
+    """
+
+    memories: int
+    calls: int
+    cpu_s: float
+    asking_cpu_s: float
+
+    @property
+    def percent(self) -> float:
+        """Of the CPU seconds."""
+        return round(100 * self.asking_cpu_s / self.cpu_s, 2)
+
+
+def share(here: Servers, memories: int, asked: Asking) -> Share:
+    """Take in so many memories under a budget that allows them, and see what of the work was asking."""
+    with closing(Admin(here.url, here.secrets.admin_key)) as admin, psycopg.connect(here.postgres("memlane")) as sql:
+        tenant = admin.tenants()[0].tenant
+        sql.execute(_LIMIT, (tenant, 1_000_000_000))
+        sql.commit()
+        before = _cpu_s(here)
+        load = Load(memories, 100, 100, 4, here.provider)
+        found = bench_ingest(here.url, here.secrets.tenant_key, admin, load, lambda _: None)
+        cpu_s = _cpu_s(here) - before
+    calls = found.provider.requests if found.provider else 0
+    return Share(memories, calls, round(cpu_s, 2), round(calls * asked.cpu_ms / 1000, 2))
+
+
+def _cpu_s(here: Servers) -> float:
+    """User and system, of all processes of a stack and of those of their children that have ended."""
+    processes = [psutil.Process(process.pid) for process in here.state.processes]
+    times = [one.cpu_times() for parent in processes for one in (parent, *parent.children(recursive=True))]
+    return float(sum(sum(time[:4]) for time in times))
 
 
 @contextmanager
@@ -194,7 +240,7 @@ def _spent(settings: Settings) -> tuple[float, float]:
 def _contend(settings: Settings, contenders: int, dies: bool, file: Path, gate: Event) -> None:
     """So many contenders in a process; each notes with one write how it went."""
     with _control(settings, 4) as control, file.open("ab", buffering=0) as notes:
-        purse = Purse(control, _MODEL, _LIVES_S, 1000)
+        purse = Purse(control, _MODEL, _LIVES_S)
 
         def contend(_number: int) -> None:
             loan = purse.lend({0: _CENT})

@@ -32,7 +32,7 @@ class Answer:
 
     Attributes:
         granted: whether it may spend what it asked for.
-        budgeted: whether there is a budget that it draws on.
+        budgeted: whether its tenant has budgets, be it those of other agents.
         price: of the model, in micro-dollars per million tokens; None: it has none.
         room: for how many tokens there would be room, if it was refused.
         soon: whether there will be room for it when calls under way are settled.

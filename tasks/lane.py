@@ -35,7 +35,7 @@ class Lane:
         self.model: Model = model_of(settings)
         self.table = table_name(self.model.name)
         """The current model's table of vectors, in every shard."""
-        self.purse = Purse(self.cluster.control, called(settings), settings.reservation_s, settings.agent_cache)
+        self.purse = Purse(self.cluster.control, called(settings), settings.reservation_s)
 
     @cached_property
     def provider(self) -> Provider:

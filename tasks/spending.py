@@ -31,6 +31,9 @@ _SOON_S = 2.0
 _SELDOM_S = 3600.0
 """The longest time until a budget is asked again: it may have been raised, and nobody said so."""
 
+_MOST_TENANTS = 10_000
+"""Of how many tenants it is remembered whether they have budgets."""
+
 _MOST_UNTOLD = 10_000
 """How many calls wait at most for control to learn of them."""
 
@@ -91,15 +94,14 @@ class Purse:
         control: where budgets are.
         model: as the price list calls it.
         lives_s: how long a call takes at most; after that its reservation becomes a charge.
-        groups: how many groups are remembered as having a budget, or none.
     """
 
-    def __init__(self, control: Node, model: str, lives_s: float, groups: int) -> None:
+    def __init__(self, control: Node, model: str, lives_s: float) -> None:
         self._control = control
         self._model = model
         self._lives_s = lives_s
         self._price: int | None = None
-        self._budgeted: LRUCache[Group, bool] = LRUCache(groups)
+        self._budgeted: LRUCache[str, bool] = LRUCache(_MOST_TENANTS)
         self._untold: deque[tuple[UUID | None, Mapping[Group, Used], Call | None]] = deque(maxlen=_MOST_UNTOLD)
         self._lock = Lock()
 
@@ -158,7 +160,7 @@ class Purse:
         with self._lock:
             for group, answer in answers.items():
                 self._price = answer.price
-                self._budgeted[group] = answer.budgeted
+                self._budgeted[group.tenant] = answer.budgeted
         granted = {place: ask for place, ask in asked.items() if answers[ask.group].granted}
         refused = {p: self._refusal(answers[ask.group]) for p, ask in asked.items() if p not in granted}
         left_out = {place: why for place, why in (also_refused or {}).items() if place not in asked}
@@ -177,7 +179,7 @@ class Purse:
         """What goes on while control does not answer: what is known to need no budget."""
         with self._lock:
             free = self._price == 0
-            granted = {p: ask for p, ask in asked.items() if free or self._budgeted.get(ask.group) is False}
+            granted = {p: ask for p, ask in asked.items() if free or self._budgeted.get(ask.group.tenant) is False}
         if len(granted) < len(asked):
             log.warning("spending.not_asked", why=str(error))
         refusal = BudgetRefused(f"{OVER_BUDGET}nobody can be asked", _SOON_S)

@@ -105,6 +105,7 @@ def count(servers: Servers, notes: Notes, agents: str) -> Counted:
                 found.unbalanced.extend(f"{node} {schema}: {line}" for line in _unbalanced(connection, schema))
                 found.doubled.extend(f"{node} {schema}: {line}" for line in _doubled(connection, schema, servers))
                 left += _left(connection, schema)
+            found.unbalanced.extend(f"{node}: {line}" for line in _misspent(connection))
     _compare(rows, notes, found)
     found.resurrected.extend(notes.seen_again)
     found.doubled.extend(notes.refused)
@@ -282,6 +283,25 @@ def _unbalanced(connection: Connection, schema: str) -> Iterator[str]:
         GROUP BY a.number HAVING a.memories <> count(m.number) OR a.words <> coalesce(sum(length(m.words)), 0)"""
     for agent, memories, words, *really in connection.execute(of_agents.format(schema=schema).encode()):
         yield f"{agent} has {really[0]} memories and {really[1]} words, but counts {memories} and {words}"
+
+
+_MISSPENT = """
+    SELECT b.tenant, b.agent, s.settled, s.reserved, s.limit_micro * 1000000 AS most, used.cost, held.cost
+    FROM control.budgets b JOIN control.spending s USING (tenant, agent, period)
+    CROSS JOIN LATERAL (SELECT coalesce(sum(u.cost), 0) AS cost FROM control.usage u
+                        WHERE u.tenant = b.tenant AND b.agent IN ('', u.agent) AND u.day >= s.starts) AS used
+    CROSS JOIN LATERAL (SELECT coalesce(sum(g.tokens * r.price), 0) AS cost FROM control.reservations r
+                        CROSS JOIN unnest(r.tenants, r.agents, r.tokens) AS g(tenant, agent, tokens)
+                        WHERE g.tenant = b.tenant AND b.agent IN ('', g.agent) AND r.day >= s.starts) AS held
+    WHERE (s.settled, s.reserved) <> (used.cost, held.cost) OR s.settled + s.reserved > s.limit_micro * 1000000"""
+
+
+def _misspent(connection: Connection) -> Iterator[str]:
+    """Budgets that are overspent, or do not agree with what was used and what is set aside."""
+    if _one(connection, "SELECT to_regclass('control.spending')") is None:
+        return
+    for tenant, agent, *counts in connection.execute(_MISSPENT):
+        yield f"budget of {tenant} {agent or 'as a whole'}: settled, set aside, limit, used, held: {counts}"
 
 
 def _doubled(connection: Connection, schema: str, servers: Servers) -> Iterator[str]:

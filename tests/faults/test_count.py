@@ -91,6 +91,18 @@ def restored(connection: "psycopg.Connection[Any]", schema: str, vectors: str) -
         connection.execute(insert.encode())
 
 
+@pytest.mark.parametrize("harm", ["settled = 5", "reserved = 5", "limit_micro = 0, settled = 0"])
+def test_a_budget_that_does_not_add_up_is_found(settings: Settings, lane: Lane, notes: Notes, harm: str) -> None:
+    with sql(settings) as control:
+        control.execute("UPDATE control.prices SET micro_per_million = 1000 WHERE model = 'hash'")
+        control.execute("INSERT INTO control.tenants (tenant) VALUES ('acme')")
+        control.execute("SELECT control.set_budget('acme', '', 'month', 1000, 'defer')")
+        remembered(lane, item("tea is paid for", agent="bob"))
+        assert not [line for line in counted(settings, lane, notes).wrong if "budget" in line]
+        control.execute(f"UPDATE control.spending SET {harm}".encode())
+    assert any(line.startswith("unbalanced: node-1: budget") for line in counted(settings, lane, notes).wrong)
+
+
 def test_what_was_forgotten_and_is_there_is_found(settings: Settings, lane: Lane, notes: Notes) -> None:
     for note in notes:
         note.forgotten(sure=True)

@@ -168,6 +168,11 @@ class World:
         cluster = Cluster(settings, "test", 2)
         cluster.open()
         tenants.create_tenant(cluster.control, TENANT)
+        for agent, micro in (("", 1_000_000_000), ("agent-1", 500_000_000)):  # more than a storm spends
+            budget = {"tenant": TENANT, "agent": agent, "micro": micro}
+            cluster.control.run(
+                b"SELECT control.set_budget(%(tenant)s, %(agent)s, 'month', %(micro)s, 'defer')", budget, writes=True
+            )
         self.key = tenants.create_key(cluster.control, TENANT)
         cluster.close()
         self.table = table_name(model_of(settings).name)

@@ -44,7 +44,7 @@ def control(lane: Lane) -> Node:
 
 @pytest.fixture
 def purse(control: Node) -> Purse:
-    return Purse(control, MODEL, 60.0, 100)
+    return Purse(control, MODEL, 60.0)
 
 
 def budget(control: Node, tenant: str, agent: str, micro: int, period: str = "month", at_limit: str = "defer") -> None:
@@ -133,7 +133,7 @@ def usage(control: Node) -> Mapping[Group, tuple[float, ...]]:
 
 def test_a_reservation_that_nobody_settles_becomes_a_charge(control: Node, lane: Lane) -> None:
     budget(control, "acme", "", 100)
-    purse = Purse(control, MODEL, 0.001, 100)
+    purse = Purse(control, MODEL, 0.001)
     late = lend(purse, (ADA, 60))
     assert spent(control) == (0, 60)
     Sweep(lane, lambda *_: True, 30.0)()
@@ -181,7 +181,7 @@ def test_a_call_goes_on_the_account_of_the_period_that_it_began_in(control: Node
 
 
 def test_a_model_without_a_price_is_refused_where_there_is_a_budget(control: Node) -> None:
-    purse = Purse(control, "nobody-knows", 60.0, 100)
+    purse = Purse(control, "nobody-knows", 60.0)
     budget(control, "acme", "", 100)
     loan = lend(purse, (ADA, 1), (EVE, 1))
     assert loan.granted.keys() == {1}

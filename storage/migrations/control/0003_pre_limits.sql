@@ -131,13 +131,15 @@ DECLARE
     found_ record;
     cost bigint;
     given int[];
+    with_budgets text[];
     budgets int;
     locked int;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(control.spending_lock());
     today := control.today();
     SELECT p.micro_per_million INTO reserve.price FROM control.prices p WHERE p.model = called;
-    SELECT count(*) INTO budgets FROM control.concerned(tenants, agents);
+    with_budgets := ARRAY(SELECT DISTINCT b.tenant FROM control.budgets b WHERE b.tenant = ANY(tenants));
+    SELECT count(*) INTO budgets FROM control.concerned(tenants, agents) WHERE with_budgets <> '{}';
     IF budgets > 0 THEN
         LOOP
             PERFORM FROM control.spending s JOIN control.concerned(tenants, agents) b USING (tenant, agent, period)
@@ -154,7 +156,8 @@ BEGIN
 
     IF budgets = 0 THEN
         given := ARRAY(SELECT n FROM generate_subscripts(tenants, 1) AS n);
-        RETURN QUERY SELECT n - 1, true, false, reserve.price, NULL::bigint, NULL::boolean, NULL::timestamptz
+        RETURN QUERY SELECT n - 1, true, tenants[n] = ANY(with_budgets), reserve.price,
+                            NULL::bigint, NULL::boolean, NULL::timestamptz
                      FROM generate_subscripts(tenants, 1) AS n;
     ELSIF reserve.price IS NOT NULL AND NOT EXISTS (
         SELECT FROM control.added_up(tenants, agents, tokens) a
@@ -167,10 +170,9 @@ BEGIN
         WHERE s.tenant = b.tenant AND s.agent = b.agent AND s.period = b.period
           AND s.starts = control.starts(s.period, today) AND reserve.price > 0;
         given := ARRAY(SELECT n FROM generate_subscripts(tenants, 1) AS n);
-        RETURN QUERY SELECT g.n::int - 1, true,
-                            EXISTS (SELECT FROM control.budgets b WHERE b.tenant = g.t AND b.agent IN ('', g.a)),
-                            reserve.price, NULL::bigint, NULL::boolean, NULL::timestamptz
-                     FROM unnest(tenants, agents) WITH ORDINALITY AS g(t, a, n);
+        RETURN QUERY SELECT n - 1, true, tenants[n] = ANY(with_budgets), reserve.price,
+                            NULL::bigint, NULL::boolean, NULL::timestamptz
+                     FROM generate_subscripts(tenants, 1) AS n;
     ELSE
         given := '{}';
         FOR asked IN SELECT g.* FROM unnest(tenants, agents, tokens) WITH ORDINALITY AS g(tenant, agent, tokens, n) LOOP
@@ -184,8 +186,8 @@ BEGIN
             FROM control.budgets b JOIN control.spending s USING (tenant, agent, period)
             WHERE b.tenant = asked.tenant AND b.agent IN ('', asked.agent) AND s.starts = control.starts(s.period, today);
             place := asked.n - 1;
-            budgeted := found_.budgets > 0;
-            granted := NOT budgeted OR (reserve.price IS NOT NULL AND cost <= found_.room);
+            budgeted := asked.tenant = ANY(with_budgets);
+            granted := found_.budgets = 0 OR (reserve.price IS NOT NULL AND cost <= found_.room);
             room := CASE WHEN NOT granted THEN greatest(0, found_.room) / nullif(reserve.price, 0) END;
             soon := NOT granted AND reserve.price IS NOT NULL AND found_.soon;
             resets_at := CASE WHEN NOT granted THEN found_.resets_at END;

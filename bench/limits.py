@@ -1,0 +1,57 @@
+"""Whether budgets and limits hold, how fair the shares are, and what all that costs.
+
+    python -m memlane.bench.limits [--seconds 300] [--short] [--json FILE]
+
+It starts a stack in a temporary directory, and races, rates and shares beside it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from memlane.admin import Admin
+from memlane.bench import limits_money
+from memlane.bench.figures import Circumstances, circumstances
+from memlane.bench.limits_money import KILLED, Asking, Race, Share
+from memlane.bench.output import publish, say, told
+from memlane.bench.servers import Servers, servers
+from memlane.config.settings import Settings
+from memlane.storage.migrator import migrate
+from memlane.storage.models import Model
+
+RESERVE_MS, SHARE_PERCENT = 1.0, 3.0
+"""What a reservation may take at the median, and asking of the CPU seconds of an ingest run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All figures, and what they rest on."""
+
+    races: Sequence[Race]
+    asking: Asking
+    share: Share
+    circumstances: Circumstances
+    versions: Mapping[str, str]
+
+    @property
+    def good(self) -> bool:
+        """Whether what must hold does; how fast that is depends on the machine."""
+        return all(race.holds for race in self.races)
+
+
+def measure(seconds: float, *, short: bool, progress: Callable[[str], None]) -> Limits:
+    """Measure all of it."""
+    with servers(50) as here, closing(Admin(here.url, here.secrets.admin_key)) as admin:
+        with here.database("limits") as uri:
+            cluster = Settings.model_validate({"nodes": {"node-1": uri}, "shard_count": 1, "embedder": "hash"})
+            migrate(cluster, Model("hash", 384))
+            asking = limits_money.asking(cluster, 200 if short else 2000)
+            progress(f"a reservation takes {asking.reserve_ms.p50} ms")
+            races = [limits_money.race(cluster, killed=killed) for killed in (0, KILLED)]
+            progress(f"races: {', '.join(str(race.granted) for race in races)} granted")
+        share = limits_money.share(here, 2_000 if short else 20_000, asking)
+        progress(f"asking is {share.percent} % of the CPU seconds of an ingest run")
+        return Limits(races, asking, share, circumstances(admin.status()), here.versions())
