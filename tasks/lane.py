@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 
-from memlane.config.settings import Settings
+from memlane.config.settings import EmbedderName, Settings
 from memlane.storage.agents import AgentNumbers
 from memlane.storage.cluster import Cluster
 from memlane.storage.jobs import Kind
@@ -35,7 +35,8 @@ class Lane:
         self.model: Model = model_of(settings)
         self.table = table_name(self.model.name)
         """The current model's table of vectors, in every shard."""
-        self.purse = Purse(self.cluster.control, called(settings), settings.reservation_s)
+        local = settings.embedder is not EmbedderName.OPENAI
+        self.purse = Purse(self.cluster.control, called(settings), settings.reservation_s, 0 if local else None)
 
     @cached_property
     def provider(self) -> Provider:

@@ -94,13 +94,14 @@ class Purse:
         control: where budgets are.
         model: as the price list calls it.
         lives_s: how long a call takes at most; after that its reservation becomes a charge.
+        price: of the model as long as control has not told it; None: unknown.
     """
 
-    def __init__(self, control: Node, model: str, lives_s: float) -> None:
+    def __init__(self, control: Node, model: str, lives_s: float, price: int | None = None) -> None:
         self._control = control
         self._model = model
         self._lives_s = lives_s
-        self._price: int | None = None
+        self._price = price
         self._budgeted: LRUCache[str, bool] = LRUCache(_MOST_TENANTS)
         self._untold: deque[tuple[UUID | None, Mapping[Group, Used], Call | None]] = deque(maxlen=_MOST_UNTOLD)
         self._lock = Lock()
