@@ -87,25 +87,26 @@ class Servers:
 def servers(latency_ms: float, nodes: int = 1, standbys: int = 0) -> Iterator[Servers]:
     """A stack and a provider, both stopped after the block."""
     folder = Folder(Path(tempfile.mkdtemp(prefix="memlane-bench-")))
-    with _provider(latency_ms) as provider:
+    with provider(latency_ms) as url:
         arguments = [
             *("--data", str(folder.path), "--port", "0", "--embedder", "openai", "--workers", "4"),
             *("--nodes", str(nodes), "--standbys", str(standbys)),
         ]
-        told = {"MEMLANE_OPENAI_BASE_URL": f"{provider}/v1", "MEMLANE_OPENAI_DIMS": str(DIMS)}
+        told = {"MEMLANE_OPENAI_BASE_URL": f"{url}/v1", "MEMLANE_OPENAI_DIMS": str(DIMS)}
         state = start_detached(folder, arguments, told)
         try:
-            yield Servers(state.url, folder.secrets(), state, folder, provider, latency_ms)
+            yield Servers(state.url, folder.secrets(), state, folder, url, latency_ms)
         finally:
             stop_detached(folder)
             shutil.rmtree(folder.path, ignore_errors=True)
 
 
 @contextmanager
-def _provider(latency_ms: float) -> Iterator[str]:
+def provider(latency_ms: float, *options: str) -> Iterator[str]:
+    """A provider that is stopped after the block: its base URL."""
     port = free_port()
     command = [sys.executable, "-m", "memlane.bench.provider", "--port", str(port), "--latency-ms", str(latency_ms)]
-    process = subprocess.Popen([*command, "--dims", str(DIMS)])
+    process = subprocess.Popen([*command, "--dims", str(DIMS), *options])
     try:
         while not in_use(port):
             if process.poll() is not None:

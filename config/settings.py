@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """Celery's broker: redis://, rediss://, sentinel://, amqp:// or amqps://."""
     redis_url: SecretStr | None = None
-    """Redis for wake-up marks; the broker when that is a Redis, else none."""
+    """Redis for wake-up marks and the provider's limits; the broker when that is a Redis, else none."""
     shard_count: Annotated[int, Field(ge=1, le=256)] = 8
     """Logical shards; fixed when the cluster is created."""
 
@@ -157,6 +157,16 @@ class Settings(BaseSettings):
     """How often each shard's statistics are brought up to date."""
     expire_every_s: Annotated[int, Field(ge=60)] = 60
     """How often memories that have expired are forgotten; nobody sees them before that either."""
+
+    # --- limits -----------------------------------------------------------------------------
+    provider_rpm: Count | None = None
+    """Requests that the provider takes in a minute, from all processes together; no limit is known unless set."""
+    provider_tpm: Count | None = None
+    """Tokens that the provider takes in a minute, from all processes together; no limit is known unless set."""
+    provider_concurrency: Count | None = None
+    """Requests that the provider takes at once, from all processes together; no limit is known unless set."""
+    provider_share: Count = 8
+    """Among how many processes these limits are divided while Redis, through which they are shared, is away."""
 
     # --- the gateway ------------------------------------------------------------------------
     host: str = "127.0.0.1"
@@ -255,7 +265,7 @@ class Settings(BaseSettings):
 
     @property
     def marks_url(self) -> str | None:
-        """The Redis that holds wake-up marks, or None without one."""
+        """The Redis that holds wake-up marks and the provider's limits, or None without one."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         broker = self.broker_url.get_secret_value()

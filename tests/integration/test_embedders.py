@@ -106,7 +106,7 @@ def test_many_texts_are_sent_in_several_requests() -> None:
     with serving(provider.app()) as url:
         asking = Provider(make_embedder(openai_settings(url, embed_texts=10)), NoLimits(), Rich())
         asking.embed([Wanted(Group("acme", ""), f"text {n}") for n in range(25)], 0.0)
-    assert provider.stats == {"requests": 3, "inputs": 25, "rejected": 0}
+    assert provider.stats == {"requests": 3, "inputs": 25, "tokens": 50, "rejected": 0, "at_once": 1}
 
 
 def test_429_names_its_time() -> None:

@@ -28,6 +28,10 @@ def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"profile": "production", "nodes": {}}, "needs MEMLANE_BROKER_URL"),
         ({"text_search": "english'; drop"}, "MEMLANE_TEXT_SEARCH"),
         ({"embedder": "word2vec"}, "MEMLANE_EMBEDDER"),
+        ({"provider_rpm": 0}, "MEMLANE_PROVIDER_RPM"),
+        ({"provider_tpm": -1}, "MEMLANE_PROVIDER_TPM"),
+        ({"provider_concurrency": 0}, "MEMLANE_PROVIDER_CONCURRENCY"),
+        ({"provider_share": 0}, "MEMLANE_PROVIDER_SHARE"),
     ],
 )
 def test_what_is_wrong_is_named(given: dict[str, object], named: str) -> None:
