@@ -20,4 +20,5 @@ def periods(settings: Settings) -> Mapping[str, float]:
         "sweep": settings.sweep_every_s,
         "analyze": float(settings.analyze_every_s),
         "expire": float(settings.expire_every_s),
+        "budgets": float(settings.budgets_every_s),
     }

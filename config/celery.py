@@ -63,6 +63,7 @@ ROUTES = {
     "drain.forget": {"queue": QueueName.MAINTENANCE.value},
     "beat.sweep": {"queue": QueueName.SWEEP.value},
     "beat.expire": {"queue": QueueName.MAINTENANCE.value},
+    "beat.budgets": {"queue": QueueName.MAINTENANCE.value},
     "beat.*": {"queue": QueueName.OPTIMIZE.value},
 }
 

@@ -24,9 +24,18 @@ _QUIET = (
     "httpx",
     "openai",
     "tornado.access",
+    "oauthlib",
+    "requests_oauthlib",
+    "urllib3",  # the paths of webhooks, which are secrets
     "uvicorn.access",
 )
 """Loggers whose everyday lines say nothing that ours do not."""
+
+_SILENT = (
+    "apprise",  # it names channels, whose addresses are secrets; beat says what is wrong
+    "psycopg.pool",  # it names hosts and users; storage says what is wrong
+)
+"""Loggers that say what must not be in a log."""
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -57,7 +66,8 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it names hosts and users; storage says what is wrong
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _renderer(settings: Settings) -> Processor:

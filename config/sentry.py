@@ -34,7 +34,7 @@ _CHECK_IN = (
     *("check_in_id", "monitor_slug", "monitor_config", "status", "duration"),
 )
 _FRAME = ("function", "module", "lineno", "in_app")
-_TAGS = ("kind", "shard", "jobs", "sessions", "node")
+_TAGS = ("kind", "shard", "jobs", "sessions", "node", "period", "percent")
 """Fields of our log lines that are sent; a task's name is not among them, since a producer's message gives it."""
 
 _OURS = (errors.Unavailable, errors.Misconfigured, errors.ServerError)
@@ -104,6 +104,20 @@ def flush_sentry(settings: Settings) -> None:
         import sentry_sdk
 
         sentry_sdk.flush(_FLUSH_S)
+
+
+def report(settings: Settings, event: str, tags: Mapping[str, str]) -> None:
+    """Tell Sentry of something that is no error, but that somebody should know.
+
+    Args:
+        settings: this process's.
+        event: its fixed name.
+        tags: of those that may be sent.
+    """
+    if _wanted(settings):
+        import sentry_sdk
+
+        sentry_sdk.capture_event({"level": "warning", "logger": __name__, "message": event, "tags": dict(tags)})
 
 
 @contextmanager

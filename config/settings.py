@@ -158,6 +158,14 @@ class Settings(BaseSettings):
     expire_every_s: Annotated[int, Field(ge=60)] = 60
     """How often memories that have expired are forgotten; nobody sees them before that either."""
 
+    # --- money ------------------------------------------------------------------------------
+    alert_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (50, 80, 100)
+    """The shares of a budget of which it is told, once in each period, that they are reached, in percent; as JSON."""
+    alert_urls: tuple[SecretStr, ...] = ()
+    """The channels that are told: apprise's URLs (mailto://, slack://, json:// and so on), as JSON."""
+    budgets_every_s: Annotated[int, Field(ge=60)] = 60
+    """How often it is looked which budgets have reached which share."""
+
     # --- limits -----------------------------------------------------------------------------
     provider_rpm: Count | None = None
     """Requests that the provider takes in a minute, from all processes together; no limit is known unless set."""

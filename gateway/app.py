@@ -17,7 +17,19 @@ from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
-from memlane.gateway.routes import admin, agents, docs, memories, parked, probes, recall, receipts, set_aside
+from memlane.gateway.routes import (
+    admin,
+    agents,
+    budgets,
+    costs,
+    docs,
+    memories,
+    parked,
+    probes,
+    recall,
+    receipts,
+    set_aside,
+)
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
@@ -81,8 +93,8 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-_TENANTS = (memories.router, receipts.router, recall.router, agents.router, parked.router)
-_ADMIN = (admin.router, set_aside.router)
+_TENANTS = (memories.router, receipts.router, recall.router, agents.router, parked.router, budgets.router)
+_ADMIN = (admin.router, set_aside.router, costs.router)
 
 _ROUTERS = {
     Serves.ALL: (*_TENANTS, *_ADMIN),

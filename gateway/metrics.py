@@ -9,6 +9,7 @@ from prometheus_client import Counter as Counted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memlane.contract.status import StrayStatus
+from memlane.gateway.spent import Spent
 from memlane.storage.job_state import JobState
 from memlane.storage.jobs import Backlog
 from memlane.storage.status import summed
@@ -46,6 +47,8 @@ class Metrics:
         )
         self.backlog_at = float("-inf")
         """When the shards were asked last, on the monotonic clock."""
+        self.spent = Spent()
+        self.registry.register(self.spent)
         self._shards = Gauge("memlane_shards", "Shards by whether they answer.", ("state",), registry=self.registry)
 
     def backlog(self, shards: Iterable[Sequence[Backlog] | None]) -> None:

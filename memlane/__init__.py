@@ -10,7 +10,9 @@ for hit in client.recall("agent-1", "what does she drink?"):
 
 from memlane.client import AsyncClient, Client
 from memlane.contract import (
+    AtLimit,
     BatchResult,
+    Budget,
     Embedding,
     Event,
     Filters,
@@ -23,10 +25,14 @@ from memlane.contract import (
     Parked,
     ParkedPage,
     Parts,
+    Period,
     Recalled,
     Receipt,
     Rejection,
+    Spending,
     State,
+    Usage,
+    UsageBy,
     Version,
 )
 from memlane.errors import MemlaneError
@@ -35,7 +41,9 @@ __version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",
+    "AtLimit",
     "BatchResult",
+    "Budget",
     "Client",
     "Embedding",
     "Event",
@@ -50,10 +58,14 @@ __all__ = [
     "Parked",
     "ParkedPage",
     "Parts",
+    "Period",
     "Recalled",
     "Receipt",
     "Rejection",
+    "Spending",
     "State",
+    "Usage",
+    "UsageBy",
     "Version",
     "__version__",
 ]

@@ -2,15 +2,35 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, Unpack
 from urllib.parse import quote
 from uuid import UUID
 
+from memlane.client import costs
 from memlane.client.calls import Call
+from memlane.client.costs import UsageFields, paged
 from memlane.client.synchronous import Client
 from memlane.contract import Ledger, wire
+from memlane.contract.cost import (
+    AtLimit,
+    Budget,
+    BudgetRequest,
+    BudgetsRequest,
+    HistoryRequest,
+    Latency,
+    Period,
+    Price,
+    PriceRequest,
+    Spending,
+    Usage,
+    UsageBy,
+    UsageRequest,
+)
 from memlane.contract.parked import Changed, ParkedJobs, Strays
+from memlane.contract.parsing import parse
 from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.errors import FieldError, InvalidInput
 
 T = TypeVar("T")
 
@@ -29,6 +49,14 @@ class Admin:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        self.close()
 
     def status(self) -> Status:
         """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
@@ -172,9 +200,128 @@ class Admin:
         """Give strays up, up to 1,000; how many were there. Those that wait for their shard stay."""
         return wire.load(Changed, self._post("/strays/drop", {"strays": list(map(str, ids))})).changed
 
+    def set_budget(
+        self,
+        tenant: str,
+        limit_micro: int,
+        *,
+        agent: str | None = None,
+        period: Period | Literal["day", "month"] = "day",
+        at_limit: AtLimit | Literal["defer", "reject"] = "defer",
+    ) -> Budget:
+        """Set a budget up, or change it; it as it is then. What was spent before in its period counts.
+
+        Args:
+            tenant: whose.
+            limit_micro: what may be spent in each period, in micro-dollars: 5,000,000 are $5.
+            agent: of this agent alone, which need not be known yet; of all that the tenant spends without it.
+            period: `day` or `month`, by the calendar, in UTC.
+            at_limit: what happens when it is used up: `defer` the vectors, or `reject` new memories.
+
+        Raises:
+            InvalidInput: names the field.
+            NotFound: there is no such tenant.
+        """
+        wanted = parse(BudgetRequest, {"limit_micro": limit_micro, "at_limit": at_limit})
+        return self._client.send(costs.set_budget(tenant, agent, _period(period), wanted))
+
+    def remove_budget(
+        self, tenant: str, *, agent: str | None = None, period: Period | Literal["day", "month"] = "day"
+    ) -> None:
+        """Take a budget away; calls under way are settled all the same.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self._client.send(costs.remove_budget(tenant, agent, _period(period)))
+
+    def budgets(self, *, tenant: str | None = None, agent: str | None = None) -> Sequence[Budget]:
+        """Budgets by tenant and agent, with what is spent in the period that goes on now.
+
+        Args:
+            tenant: whose; all tenants' unless given.
+            agent: of this agent alone.
+        """
+        asked = {"tenant": tenant, "agent": agent}
+        pages = paged(
+            lambda page: self._client.send(costs.budgets(costs.ALL, parse(BudgetsRequest, {**asked, **page})))
+        )
+        return [budget for page in pages for budget in page.budgets]
+
+    def budget_history(
+        self,
+        *,
+        tenant: str | None = None,
+        agent: str | None = None,
+        period: Period | Literal["day", "month"] | None = None,
+    ) -> Sequence[Spending]:
+        """What was spent of budgets in each period, the latest first.
+
+        Args:
+            tenant: whose; all tenants' unless given.
+            agent: of this agent alone.
+            period: of daily or of monthly budgets alone.
+        """
+        asked = {"tenant": tenant, "agent": agent, "period": period}
+        pages = paged(
+            lambda page: self._client.send(costs.history(costs.ALL, parse(HistoryRequest, {**asked, **page})))
+        )
+        return [spent for page in pages for spent in page.periods]
+
+    def usage(
+        self, by: Sequence[UsageBy | str] = ("day",), *, tenant: str | None = None, **which: Unpack[UsageFields]
+    ) -> Sequence[Usage]:
+        """What was asked of embeddings providers, what it cost and what was saved, added up.
+
+        Args:
+            by: what it is added up by: day, tenant, agent, model; all in one without any.
+            tenant: whose; all tenants' unless given.
+            which: agent, model, since and until, as in `UsageRequest`; the last 30 days unless given.
+        """
+        asked = {"by": tuple(by), "tenant": tenant, **which}
+        pages = paged(lambda page: self._client.send(costs.usage(costs.ALL, parse(UsageRequest, {**asked, **page}))))
+        return [used for page in pages for used in page.usage]
+
+    def prices(self) -> Sequence[Price]:
+        """What each model costs."""
+        return self._client.send(costs.prices())
+
+    def set_price(self, model: str, micro_per_million: int) -> Price:
+        """Set what a model costs from now on; what was spent before stays as it was.
+
+        Args:
+            model: as its provider calls it.
+            micro_per_million: micro-dollars for a million tokens: $0.02 are 20,000.
+        """
+        return self._client.send(costs.set_price(model, parse(PriceRequest, {"micro_per_million": micro_per_million})))
+
+    def remove_price(self, model: str) -> None:
+        """Take a model's price away: where there is a budget, nothing is asked of it then.
+
+        Raises:
+            NotFound: it has none.
+        """
+        self._client.send(costs.remove_price(model))
+
+    def latencies(self) -> Sequence[Latency]:
+        """How long requests to providers took in the mean, by model and by how many texts they had."""
+        return self._client.send(costs.latencies())
+
     def _get(self, path: str, kind: type[T], asked: Mapping[str, Any] | None = None) -> T:
         params = {name: str(value) for name, value in (asked or {}).items() if value is not None}
         return self._client.send(Call("GET", f"/v1/admin{path}", lambda data: wire.load(kind, data), params=params))
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:
         return self._client.send(Call("POST", f"/v1/admin{path}", lambda data: data, json.dumps(body).encode()))
+
+
+def _period(word: str) -> Period:
+    """A period by its word.
+
+    Raises:
+        InvalidInput: there is none such.
+    """
+    try:
+        return Period(word)
+    except ValueError:
+        raise InvalidInput([FieldError("period", "must be day or month")]) from None

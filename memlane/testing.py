@@ -43,6 +43,7 @@ from memlane.contract import (
     Version,
     limits,
 )
+from memlane.contract.cost import Budgets, BudgetsRequest, History, HistoryRequest, UsagePage, UsageRequest
 from memlane.contract.memory import spoken
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse_items
@@ -217,6 +218,15 @@ class InMemoryClient(Front):
 
     def _drop_parked(self, _named: MemoryNames) -> int:
         return 0
+
+    def _budgets(self, _wanted: BudgetsRequest) -> Budgets:  # and nothing costs anything
+        return Budgets(())
+
+    def _budget_history(self, _wanted: HistoryRequest) -> History:
+        return History(())
+
+    def _usage(self, _wanted: UsageRequest) -> UsagePage:
+        return UsagePage(())
 
     def _of(self, agent: str, filters: Filters) -> list[tuple[int, Memory]]:
         """An agent's memories that pass the filters, newest first, with their numbers."""

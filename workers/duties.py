@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from memlane.beat.analyze import analyze
+from memlane.beat.budgets import budgets
 from memlane.beat.expire import expire
 from memlane.beat.schedule import periods
 from memlane.config.celery import WORKER_CLASSES
@@ -12,7 +13,7 @@ from memlane.config.settings import Settings, WorkerClassName
 from memlane.storage import ticks
 from memlane.tasks.lane import Lane
 
-_WORK = {"analyze": analyze, "expire": expire}
+_WORK = {"analyze": analyze, "expire": expire, "budgets": budgets}
 
 _LONGEST_S = WORKER_CLASSES[WorkerClassName.UPKEEP].time_limit_s
 

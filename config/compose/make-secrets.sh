@@ -36,3 +36,4 @@ done
 keep flower_password "$(random 24)"
 keep admin_key "mlk_$(random 6)_$(random 24)"
 keep openai_api_key ""
+keep alert_urls "[]"

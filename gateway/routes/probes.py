@@ -1,5 +1,6 @@
 """/healthz, /readyz, /metrics: for those who watch the process; they need no key."""
 
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from memlane.contract.answers import Alive, Ready
+from memlane.errors import MemlaneError
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.gateway.threads import LOOK_S
 from memlane.storage import status
@@ -49,5 +51,9 @@ async def _refresh(gateway: Gateway) -> None:
     numbers = range(cluster.shard_count)
     found = await gateway.threads.on_each(numbers, lambda number: status.backlog_of(cluster, number), LOOK_S)
     gateway.metrics.backlog(one if isinstance(one, list) else None for one in found)
+    with suppress(MemlaneError):  # what control said before stays
+        await gateway.threads.on_control(
+            lambda: gateway.metrics.spent.look(cluster.control, gateway.settings.alert_percents), LOOK_S
+        )
     kept = await gateway.threads.on_each(numbers, lambda number: status.strays_of(cluster, number), LOOK_S)
     gateway.metrics.strays(stray for one in kept if isinstance(one, list) for stray in one)

@@ -6,7 +6,10 @@ import typer
 
 from memlane import __version__
 from memlane.cli import backup, evaluate, ingest, memories, operate, stack, transfer
+from memlane.cli.alerts import alerts
 from memlane.cli.bench import bench
+from memlane.cli.budget import budget
+from memlane.cli.cost import cost
 from memlane.cli.jobs import jobs
 from memlane.cli.model import model
 from memlane.cli.nodes import nodes
@@ -44,6 +47,9 @@ app.add_typer(nodes, name="nodes", rich_help_panel=_OPERATE)
 app.add_typer(operate.tenants, name="tenants", rich_help_panel=_OPERATE)
 app.add_typer(operate.keys, name="keys", rich_help_panel=_OPERATE)
 app.add_typer(jobs, name="jobs", rich_help_panel=_OPERATE)
+app.add_typer(budget, name="budget", rich_help_panel=_OPERATE)
+app.add_typer(cost, name="cost", rich_help_panel=_OPERATE)
+app.add_typer(alerts, name="alerts", rich_help_panel=_OPERATE)
 app.add_typer(bench, name="bench", rich_help_panel=_OPERATE)
 
 

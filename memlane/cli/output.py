@@ -51,7 +51,7 @@ class Output:
         return Progress(*columns, console=self._err, disable=self.as_json, transient=False)
 
 
-_WHOLE = ("id", "score", "when")
+_WHOLE = ("id", "score", "when", "day", "from", "anew", "budget")
 """Columns whose cells are kept in one line."""
 
 

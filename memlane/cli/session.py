@@ -51,6 +51,25 @@ class Session:
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, whose first parameter is a session, the options that say which server."""
+    return _given(command, open_session)
+
+
+def perhaps_connected(command: Callable[..., None]) -> Callable[..., None]:
+    """As `connected`, for a command that does without a server as well: the session's URL is then empty."""
+
+    def open_if_any(url: str | None, api_key: str | None, data: Path | None, as_json: bool) -> Session:
+        try:
+            return open_session(url, api_key, data, as_json)
+        except Misconfigured:
+            if url is not None:
+                raise
+            return Session("", "", "", Output(as_json))
+
+    return _given(command, open_if_any)
+
+
+def _given(command: Callable[..., None], opened: Callable[..., Session]) -> Callable[..., None]:
+    """Give a command the options that say which server, and the session that they open."""
     signature = inspect.signature(command)
     own = list(signature.parameters.values())[1:]
     common = [
@@ -61,7 +80,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**given: Any) -> None:
         options = {name: given.pop(name) for name in _COMMON}
-        command(open_session(**options), **given)
+        command(opened(**options), **given)
 
     run.__signature__ = signature.replace(parameters=[*own, *common])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in [*own, *common]}

@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 from uuid import UUID
 
 import httpx
 
-from memlane.client import calls
+from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
+from memlane.client.costs import UsageFields, page_at
 from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
@@ -34,6 +35,16 @@ from memlane.contract import (
     State,
     Version,
     limits,
+)
+from memlane.contract.cost import (
+    Budget,
+    BudgetsRequest,
+    HistoryRequest,
+    Period,
+    Spending,
+    Usage,
+    UsageBy,
+    UsageRequest,
 )
 from memlane.contract.parked import ParkedRequest
 from memlane.contract.parsing import parse
@@ -215,6 +226,44 @@ class AsyncClient:
     async def drop_parked(self, memories: Iterable[Parked | Receipt]) -> int:
         """As `Client.drop_parked`."""
         return sum([(await self.send(calls.drop_parked(named))).changed for named in named_in_batches(memories)])
+
+    async def budgets(self, *, agent: str | None = None) -> Sequence[Budget]:
+        """As `Client.budgets`."""
+        found: list[Budget] = []
+        cursor = None
+        while True:
+            wanted = parse(BudgetsRequest, {"agent": agent, **page_at(cursor)})
+            page = await self.send(costs.budgets(costs.OWN, wanted))
+            found += page.budgets
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    async def budget_history(
+        self, *, agent: str | None = None, period: Period | Literal["day", "month"] | None = None
+    ) -> Sequence[Spending]:
+        """As `Client.budget_history`."""
+        found: list[Spending] = []
+        cursor = None
+        while True:
+            wanted = parse(HistoryRequest, {"agent": agent, "period": period, **page_at(cursor)})
+            page = await self.send(costs.history(costs.OWN, wanted))
+            found += page.periods
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    async def usage(self, by: Sequence[UsageBy | str] = ("day",), **which: Unpack[UsageFields]) -> Sequence[Usage]:
+        """As `Client.usage`."""
+        found: list[Usage] = []
+        cursor = None
+        while True:
+            wanted = parse(UsageRequest, {"by": tuple(by), **which, **page_at(cursor)})
+            page = await self.send(costs.usage(costs.OWN, wanted))
+            found += page.usage
+            cursor = page.next
+            if cursor is None:
+                return found
 
     async def optimize(self, agent: str) -> None:
         """As `Client.optimize`."""

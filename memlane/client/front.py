@@ -10,6 +10,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from memlane.client.costs import UsageFields, paged
 from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
@@ -29,6 +30,19 @@ from memlane.contract import (
     State,
     Version,
     limits,
+)
+from memlane.contract.cost import (
+    Budget,
+    Budgets,
+    BudgetsRequest,
+    History,
+    HistoryRequest,
+    Period,
+    Spending,
+    Usage,
+    UsageBy,
+    UsagePage,
+    UsageRequest,
 )
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse
@@ -253,6 +267,42 @@ class Front(ABC):
         """
         return sum(self._drop_parked(named) for named in named_in_batches(memories))
 
+    def budgets(self, *, agent: str | None = None) -> Sequence[Budget]:
+        """Your budgets and those of your agents, with what is spent in the period that goes on now.
+
+        Args:
+            agent: of this agent alone.
+        """
+        pages = paged(lambda page: self._budgets(parse(BudgetsRequest, {"agent": agent, **page})))
+        return [budget for page in pages for budget in page.budgets]
+
+    def budget_history(
+        self, *, agent: str | None = None, period: Period | Literal["day", "month"] | None = None
+    ) -> Sequence[Spending]:
+        """What was spent of your budgets in each period, the latest first.
+
+        Args:
+            agent: of this agent alone.
+            period: of daily or of monthly budgets alone.
+        """
+        asked = {"agent": agent, "period": period}
+        pages = paged(lambda page: self._budget_history(parse(HistoryRequest, {**asked, **page})))
+        return [spent for page in pages for spent in page.periods]
+
+    def usage(self, by: Sequence[UsageBy | str] = ("day",), **which: Unpack[UsageFields]) -> Sequence[Usage]:
+        """What was asked of embeddings providers for you, what it cost and what was saved, added up.
+
+        Args:
+            by: what it is added up by: day, tenant, agent, model; all in one without any.
+            which: agent, model, since and until, as in `UsageRequest`; the last 30 days unless given.
+
+        Raises:
+            InvalidInput: names the field.
+        """
+        asked = {"by": tuple(by), **which}
+        pages = paged(lambda page: self._usage(parse(UsageRequest, {**asked, **page})))
+        return [used for page in pages for used in page.usage]
+
     def _live(self, receipt: Receipt) -> LiveReceipt:
         return LiveReceipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self)
 
@@ -314,6 +364,15 @@ class Front(ABC):
 
     @abstractmethod
     def _drop_parked(self, named: MemoryNames) -> int: ...
+
+    @abstractmethod
+    def _budgets(self, wanted: BudgetsRequest) -> Budgets: ...
+
+    @abstractmethod
+    def _budget_history(self, wanted: HistoryRequest) -> History: ...
+
+    @abstractmethod
+    def _usage(self, wanted: UsageRequest) -> UsagePage: ...
 
 
 def with_ids(items: Iterable[Item]) -> list[MemoryItem | Mapping[str, Any]]:

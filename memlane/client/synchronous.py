@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from memlane.client import calls
+from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.front import Front
@@ -28,6 +28,7 @@ from memlane.contract import (
     Receipt,
     Version,
 )
+from memlane.contract.cost import Budgets, BudgetsRequest, History, HistoryRequest, UsagePage, UsageRequest
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import Unavailable
@@ -152,6 +153,15 @@ class Client(Front):
 
     def _drop_parked(self, named: MemoryNames) -> int:
         return self.send(calls.drop_parked(named)).changed
+
+    def _budgets(self, wanted: BudgetsRequest) -> Budgets:
+        return self.send(costs.budgets(costs.OWN, wanted))
+
+    def _budget_history(self, wanted: HistoryRequest) -> History:
+        return self.send(costs.history(costs.OWN, wanted))
+
+    def _usage(self, wanted: UsageRequest) -> UsagePage:
+        return self.send(costs.usage(costs.OWN, wanted))
 
 
 def headers(api_key: str) -> dict[str, str]:

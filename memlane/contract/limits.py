@@ -56,3 +56,9 @@ WAIT_S = 60.0
 
 KEY_S = 10 * 366 * 86_400
 """Longest time that a key may be made for, or go on beside the one that takes its place, in seconds."""
+
+BUDGET_MICRO = 10**12
+"""Largest budget, in micro-dollars: a million dollars for a day or a month."""
+
+PRICE_MICRO = 10**9
+"""Highest price, in micro-dollars for a million tokens: a thousand dollars."""

@@ -1,0 +1,106 @@
+"""Budgets: charges calls that nobody settled, and tells once in each period that a share of a budget is reached."""
+
+from shlex import quote
+
+import structlog
+
+from memlane.beat.channels import tell
+from memlane.config.sentry import report
+from memlane.contract.cost import AtLimit, Period
+from memlane.contract.money import dollars, exact
+from memlane.storage import alerts
+from memlane.storage.alerts import Alert
+from memlane.storage.nodes import Node
+from memlane.storage.spending import charge_one
+from memlane.tasks.lane import Lane
+
+log = structlog.get_logger(__name__)
+
+_TRIES = 6
+"""How often an alert is told to channels of which none takes it, over 25 minutes; then it is given up."""
+
+_PAUSE_S = 55.0
+"""The pause after the first try, shorter than a slot of the duty and longer than a try may take; then it grows."""
+
+_AT_ONCE = 50
+"""Most alerts that one run tells."""
+
+_MOST_CHARGES = 10_000
+"""Most calls that one run charges."""
+
+
+def budgets(lane: Lane) -> None:
+    """Charge what ran out; note, and tell, which shares of budgets were reached since the last time."""
+    control, settings = lane.cluster.control, lane.settings
+    if charged := _charge(control):
+        log.warning("budget.charged_unsettled", calls=charged)
+    for found in alerts.reach(control, settings.alert_percents):
+        whose = "agent" if found.agent else "tenant"  # agents' names are in no log
+        log.warning("budget.reached", tenant=found.tenant, of=whose, period=found.period, percent=found.percent)
+        report(settings, "budget.reached", {"period": found.period.value, "percent": str(found.percent)})
+    for _ in range(_AT_ONCE):
+        alert = alerts.claim(control, _TRIES, _PAUSE_S)
+        if alert is None or not _told(lane, alert):
+            return
+
+
+def _charge(control: Node) -> int:
+    """Charge the calls of which nobody knows what became; how many there were."""
+    for charged in range(_MOST_CHARGES):
+        if not charge_one(control):
+            return charged
+    return _MOST_CHARGES
+
+
+def _told(lane: Lane, alert: Alert) -> bool:
+    """Tell the channels; whether one took it. The others wait, since where one is dead each would take its time."""
+    control, urls = lane.cluster.control, lane.settings.alert_urls
+    outcomes = tell(urls, title_of(alert), text_of(alert))
+    for outcome in outcomes:
+        if outcome.why is not None:
+            log.warning("alert.not_taken", channel=outcome.channel, why=outcome.why, tries=alert.tries)
+    if not urls or any(outcome.why is None for outcome in outcomes):
+        alerts.told(control, alert)
+        return True
+    if alert.tries >= _TRIES:
+        log.error("alert.given_up", tenant=alert.tenant, period=alert.period, percent=alert.percent)
+    return False
+
+
+def title_of(alert: Alert) -> str:
+    """What it is about, in a line."""
+    return f"memlane: {alert.percent} % of the {_EACH[alert.period]} budget of {_whose(alert)} is spent"
+
+
+def text_of(alert: Alert) -> str:
+    """Which budget, how much of it, until when, what happens now, and what to do."""
+    agent = f" --agent {quote(alert.agent)}" if alert.agent else ""
+    return "\n".join(
+        (
+            f"Budget: {exact(alert.limit_micro)} a {alert.period} for {_whose(alert)}.",
+            f"Spent: {dollars(alert.spent_micro)} since {alert.starts} (UTC).",
+            f"It begins anew on {alert.resets_at:%Y-%m-%d %H:%M} UTC.",
+            _NOW[alert.at_limit] if alert.percent >= _ALL else _LATER[alert.at_limit],
+            f"To see what it went for: memlane budget usage {alert.tenant}{agent} --by agent,model",
+            f"To raise it: memlane budget set {alert.tenant} AMOUNT{agent} --per {alert.period}",
+        )
+    )
+
+
+def _whose(alert: Alert) -> str:
+    return f"agent {alert.agent} of tenant {alert.tenant}" if alert.agent else f"tenant {alert.tenant}"
+
+
+_EACH = {Period.DAY: "daily", Period.MONTH: "monthly"}
+
+_ALL = 100
+
+_NOW = {
+    AtLimit.DEFER: "Now: memories are stored, and found by their words; their vectors wait until then, or for a raise.",
+    AtLimit.REJECT: "Now: new memories are refused with 402 until then, or until a raise.",
+}
+
+_LATER = {
+    AtLimit.DEFER: "What does not fit into the rest any more is stored without its vector until then.",
+    AtLimit.REJECT: "When it is used up, new memories are refused with 402 until then.",
+}
