@@ -1,4 +1,4 @@
-"""Budgets: charges calls that nobody settled, and tells once in each period that a share of a budget is reached."""
+"""Budgets: tells once in each period that a share of a budget is reached."""
 
 from shlex import quote
 
@@ -10,8 +10,6 @@ from memlane.contract.cost import AtLimit, Period
 from memlane.contract.money import dollars, exact
 from memlane.storage import alerts
 from memlane.storage.alerts import Alert
-from memlane.storage.nodes import Node
-from memlane.storage.spending import charge_one
 from memlane.tasks.lane import Lane
 
 log = structlog.get_logger(__name__)
@@ -25,15 +23,10 @@ _PAUSE_S = 55.0
 _AT_ONCE = 50
 """Most alerts that one run tells."""
 
-_MOST_CHARGES = 10_000
-"""Most calls that one run charges."""
-
 
 def budgets(lane: Lane) -> None:
-    """Charge what ran out; note, and tell, which shares of budgets were reached since the last time."""
+    """Note, and tell, which shares of budgets were reached since the last time."""
     control, settings = lane.cluster.control, lane.settings
-    if charged := _charge(control):
-        log.warning("budget.charged_unsettled", calls=charged)
     for found in alerts.reach(control, settings.alert_percents):
         whose = "agent" if found.agent else "tenant"  # agents' names are in no log
         log.warning("budget.reached", tenant=found.tenant, of=whose, period=found.period, percent=found.percent)
@@ -42,14 +35,6 @@ def budgets(lane: Lane) -> None:
         alert = alerts.claim(control, _TRIES, _PAUSE_S)
         if alert is None or not _told(lane, alert):
             return
-
-
-def _charge(control: Node) -> int:
-    """Charge the calls of which nobody knows what became; how many there were."""
-    for charged in range(_MOST_CHARGES):
-        if not charge_one(control):
-            return charged
-    return _MOST_CHARGES
 
 
 def _told(lane: Lane, alert: Alert) -> bool:

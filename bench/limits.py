@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memlane.admin import Admin
-from memlane.bench import limits_money
+from memlane.bench import limits_money, limits_rate
 from memlane.bench.figures import Circumstances, circumstances
 from memlane.bench.limits_money import KILLED, Asking, Race, Share
+from memlane.bench.limits_rate import Rate
 from memlane.bench.output import publish, say, told
-from memlane.bench.servers import Servers, servers
+from memlane.bench.servers import servers
 from memlane.config.logging import configure_logging
-from memlane.config.settings import Settings
+from memlane.config.settings import load_settings
 from memlane.storage.migrator import migrate
-from memlane.storage.models import Model
+from memlane.tasks.embedders import model_of
 
 RESERVE_MS, SHARE_PERCENT = 1.0, 3.0
 """What a reservation may take at the median, and asking of the CPU seconds of an ingest run."""
@@ -34,57 +35,64 @@ class Limits:
     races: Sequence[Race]
     asking: Asking
     share: Share
+    rate: Rate
     circumstances: Circumstances
     versions: Mapping[str, str]
 
     @property
     def good(self) -> bool:
         """Whether what must hold does; how fast that is depends on the machine."""
-        return all(race.holds for race in self.races)
+        return all(race.holds for race in self.races) and self.rate.kept
 
 
 def measure(seconds: float, *, short: bool, progress: Callable[[str], None]) -> Limits:
     """Measure all of it."""
     with servers(50) as here, closing(Admin(here.url, here.secrets.admin_key)) as admin:
         with here.database("limits") as uri:
-            cluster = Settings.model_validate(
-                {"nodes": {"node-1": uri}, "shard_count": 1, "embedder": "hash", "log_level": "ERROR"}
-            )
+            cluster = load_settings(nodes={"node-1": uri}, shard_count=1, embedder="hash", log_level="ERROR")
             configure_logging(cluster)
-            migrate(cluster, Model("hash", 384))
+            migrate(cluster, model_of(cluster))
             asking = limits_money.asking(cluster, 200 if short else 2000)
             progress(f"a reservation takes {asking.reserve_ms.p50} ms")
             races = [limits_money.race(cluster, killed=killed) for killed in (0, KILLED)]
             progress(f"races: {', '.join(str(race.granted) for race in races)} granted")
         share = limits_money.share(here, 2_000 if short else 20_000, asking)
         progress(f"asking is {share.percent} % of the CPU seconds of an ingest run")
-        return Limits(races, asking, share, circumstances(admin.status()), here.versions())
+        here_and_now = circumstances(admin.status()), here.versions()
+    rate = limits_rate.measure(seconds, progress)
+    return Limits(races, asking, share, rate, *here_and_now)
 
 
 def report(found: Limits) -> str:
     """Everything, for people, in Markdown."""
     races = [
-        f"| {race.contenders} in {race.processes} | {race.killed} | {race.granted} | {race.deferred} | {race.highest:.2%} "
-        f"| {race.looks:,} | {race.charged:.2%} |"
+        f"| {race.contenders} in {race.processes} | {race.killed} | {race.granted} | {race.deferred} "
+        f"| {race.highest:.2%} | {race.looks:,} | {race.charged:.2%} |"
         for race in found.races
     ]
-    asking, share = found.asking, found.share
     lines = [
-        f"Contenders for a cent each of a budget of a dollar, {KILLED} of the processes killed in the second race:",
+        f"Contenders for a cent each of a budget of a dollar; in the second race {KILLED} of the processes are killed:",
         "",
-        "| contenders, in processes | killed | granted | deferred | most settled and set aside | looks | charged in the end |",
-        "| ------------------------ | ------ | ------- | -------- | -------------------------- | ----- | ------------------ |",
+        "| contenders, in processes | killed | granted | deferred | most settled and set aside | looks | charged |",
+        "| ------------------------ | ------ | ------- | -------- | -------------------------- | ----- | ------- |",
         *races,
         "",
-        f"Setting aside for a batch of 256 texts of 16 agents: {asking.reserve_ms.p50} ms at the median, "
-        f"{asking.reserve_ms.p99} at p99 (target {RESERVE_MS:g} at the median); settling {asking.settle_ms.p50} and "
-        f"{asking.settle_ms.p99}. Both together are {asking.cpu_ms} ms of CPU, in our process and in Postgres: in an ingest "
-        f"run of {share.memories:,} memories with {share.calls} calls {share.percent} % of its {share.cpu_s} CPU seconds "
-        f"(target {SHARE_PERCENT:g} %).",
+        _asking(found.asking, found.share),
         "",
+        limits_rate.report(found.rate),
         *told(found.circumstances, found.versions),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _asking(asking: Asking, share: Share) -> str:
+    return (
+        f"Setting aside for a batch of 256 texts of 16 agents: {asking.reserve_ms.p50} ms at the median, "
+        f"{asking.reserve_ms.p99} at p99 (target {RESERVE_MS:g} at the median); settling {asking.settle_ms.p50} and "
+        f"{asking.settle_ms.p99}. Both together are {asking.cpu_ms} ms of CPU, in our process and in Postgres: in an "
+        f"ingest run of {share.memories:,} memories with {share.calls} calls {share.percent} % of its {share.cpu_s} "
+        f"CPU seconds (target {SHARE_PERCENT:g} %)."
+    )
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from memlane.storage.budgets import BudgetName
 from memlane.storage.roles import WORKER
 from memlane.tasks.lane import Lane
 from memlane.workers import duties
-from tests.money import Call, Webhook, reserved, spend, webhook
+from tests.money import Call, Webhook, spend, webhook
 from tests.sentry import listening
 from tests.support import as_role, sql
 
@@ -265,18 +265,6 @@ def test_where_channels_are_dead_a_run_tries_one_alert(
     with sql(settings) as connection:
         tries = connection.execute("SELECT tries FROM control.alerts WHERE percent = 80").fetchall()
     assert tries == [(1,), (1,), (1,)]
-
-
-def test_calls_that_nobody_settled_are_charged(settings: Settings, worker: Callable[..., Lane], hook: Webhook) -> None:
-    with sql(settings) as connection:
-        for _ in range(3):
-            assert reserved(connection, Call(tokens=50 * 30), lives_s=-1.0)
-        assert reserved(connection, Call(tokens=50 * 5))
-    lane = worker(hook.url)
-    look(lane)
-    (found,) = budgets.listed(lane.cluster.control, BudgetsRequest())
-    assert (found.spent_micro, found.reserved_micro, found.percent) == (90.0, 5.0, 90.0)
-    assert "80 %" in titles(hook)[0]
 
 
 def test_the_duty_runs_once_per_slot(settings: Settings, worker: Callable[..., Lane], hook: Webhook) -> None:
