@@ -1,8 +1,8 @@
 """The sweep: finds work that nobody does. Run often, by anybody, any number of times: it is idempotent.
 
-On each shard it ends sessions that stalled, takes jobs from leases that ran out, sends messages on
-whose shard was down, and wakes a drain for due work that nobody holds. It ignores the marks of
-wake-ups: a mark whose message was lost must not hide work.
+On each shard it ends sessions that stalled, takes jobs from leases that ran out, sends messages on whose
+shard was down, or that were held back and have room now, and wakes a drain for due work that nobody
+holds. It ignores the marks of wake-ups: a mark whose message was lost must not hide work.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,9 @@ from memlane.errors import MemlaneError
 from memlane.storage import jobs, leases, spending, strays
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind
-from memlane.tasks import producers
+from memlane.tasks import holding, producers
 from memlane.tasks.lane import Lane
+from memlane.tasks.rates import Rates
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +35,13 @@ class Sweep:
         send: how drains are woken.
         patience_s: how long a node is waited for, if not until the next sweep is due; if it hangs, the others are
             swept all the same.
+        rates: this process's; None: it does not count what it sends on.
     """
 
-    def __init__(self, lane: Lane, send: Send, patience_s: float | None = None) -> None:
+    def __init__(self, lane: Lane, send: Send, patience_s: float | None = None, rates: Rates | None = None) -> None:
         self._lane = lane
         self._send = send
+        self._rates = rates
         self._patience_s = patience_s or lane.settings.sweep_every_s
         self._under_way: dict[str, Thread] = {}
 
@@ -79,14 +82,14 @@ class Sweep:
     def _sweep_all(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             try:
-                self._lane.cluster.on(number, lambda shard: sweep_shard(self._lane, shard, self._send))
+                self._lane.cluster.on(number, lambda shard: sweep_shard(self._lane, shard, self._send, self._rates))
             except MemlaneError as error:
                 log.warning("sweep.shard_skipped", shard=number, why=str(error))
             except Exception:  # the other shards have to be swept all the same
                 log.exception("sweep.shard_failed", shard=number)
 
 
-def sweep_shard(lane: Lane, shard: Shard, send: Send) -> None:
+def sweep_shard(lane: Lane, shard: Shard, send: Send, rates: Rates | None = None) -> None:
     """Sweep one shard."""
     settings = lane.settings
     if ended := jobs.end_stalled_sessions(shard, settings.lease_s):
@@ -96,10 +99,11 @@ def sweep_shard(lane: Lane, shard: Shard, send: Send) -> None:
         log.warning("sweep.leases_expired", shard=shard.number, jobs=freed, parked=parked)
     for kind in jobs.idle_work(shard):
         send(kind, shard.number)
-    _forward_strays(lane, shard)
+    _forward_strays(lane, shard, rates)
+    holding.send_held(lane, rates, shard)
 
 
-def _forward_strays(lane: Lane, shard: Shard) -> None:
+def _forward_strays(lane: Lane, shard: Shard, rates: Rates | None) -> None:
     """Send messages on whose shard was down when they came; those whose shard still is stay here."""
     for target in strays.targets(shard):
         try:
@@ -107,6 +111,6 @@ def _forward_strays(lane: Lane, shard: Shard) -> None:
         except MemlaneError:
             continue
         for stray in strays.waiting(shard, target, _STRAYS_AT_ONCE):
-            producers.deliver(lane, stray.task, stray.payload, str(stray.id))
+            producers.deliver(lane, stray.task, stray.payload, str(stray.id), rates)
             strays.drop(shard, stray.id)
             log.info("stray.sent_on", task=stray.task, tenant=stray.tenant, shard=target)

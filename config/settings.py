@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from memlane.config.addresses import BROKERS, REDIS, check_address
-from memlane.contract.limits import BODY_BYTES
+from memlane.contract.limits import BODY_BYTES, OPEN_JOBS, RATE
 from memlane.errors import Misconfigured
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -125,8 +125,8 @@ class Settings(BaseSettings):
     """Most jobs that a drain claims at once."""
     lease_s: Seconds = 30.0
     """How long a claim holds without being renewed."""
-    slice_s: Seconds = 20.0
-    """How long one drain goes on before it makes room for another shard."""
+    slice_s: Seconds = 0.25
+    """How long one drain goes on with new claims before it makes room for another shard, which may have waited."""
     stop_grace_s: Seconds = 10.0
     """After SIGTERM: how long a drain may finish before its lease is released for it, and a gateway its requests."""
     deaths_alone: Count = 3
@@ -137,6 +137,16 @@ class Settings(BaseSettings):
     """How many agents' numbers a process remembers."""
     promote_at: Count = 20_000
     """Vectors of one agent from which optimize gives it an index of its own."""
+
+    # --- what tenants may hand over ---------------------------------------------------------
+    tenant_rate: Annotated[int, Field(ge=1, le=RATE)] | None = None
+    """Items that a tenant may hand over in a minute, unless that is set for it; any number without it."""
+    agent_rate: Annotated[int, Field(ge=1, le=RATE)] | None = None
+    """The same, for each agent."""
+    tenant_open_jobs: Annotated[int, Field(ge=1, le=OPEN_JOBS)] | None = None
+    """Jobs of a tenant that may be open at once, unless that is set for it; any number without it."""
+    hold_s: Seconds = 3600.0
+    """How long a producer's message that is over a limit is held back before it is set aside as a stray."""
 
     # --- the database -----------------------------------------------------------------------
     pool_size: Count = 4

@@ -17,6 +17,7 @@ from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
+from memlane.gateway.rating import Rating
 from memlane.gateway.routes import (
     admin,
     agents,
@@ -36,6 +37,7 @@ from memlane.gateway.threads import NodeThreads
 from memlane.gateway.unread import CloseUnread
 from memlane.gateway.waiters import Waiters
 from memlane.tasks.lane import Lane
+from memlane.tasks.rates import make_rates
 from memlane.workers.app import make_app
 from memlane.workers.broker import broker_status
 from memlane.workers.marks import make_marks
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.gateway = gateway
         gateway.lane.open()
         await _first_map(gateway)
+        await asyncio.to_thread(gateway.lane.cluster.terms.begin)
         if settings.serves is not Serves.ADMIN:
             await asyncio.to_thread(lambda: gateway.lane.provider)
         tally = asyncio.create_task(gateway.tally.run())
@@ -72,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
             gateway.threads.close()
             gateway.questions.close()
             gateway.keys.close()
+            gateway.rating.close()
             gateway.lane.close()
 
     app = _App(
@@ -119,6 +123,8 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
     lane = Lane(settings, "gateway", wake, pool_size=settings.gateway_threads)
     threads = NodeThreads(lane.cluster, settings)
     tally = Tally(lane, threads)
+    rating = Rating(make_rates(lane.cluster.terms, settings.marks_url))
+    metrics.shares_rates(lambda: not rating.alone)
     return Gateway(
         settings=settings,
         lane=lane,
@@ -127,6 +133,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=tally,
+        rating=rating,
         metrics=metrics,
         nodes=Glance(lambda: overview.nodes(threads)),
         broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),

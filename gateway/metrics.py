@@ -1,7 +1,7 @@
 """Prometheus series of the gateway: requests as they were answered, and the backlog as the shards tell it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
@@ -9,7 +9,9 @@ from prometheus_client import Counter as Counted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memlane.contract.status import StrayStatus
+from memlane.errors import BudgetExceeded, MemlaneError, RateLimited
 from memlane.gateway.spent import Spent
+from memlane.storage.held import REASONS
 from memlane.storage.job_state import JobState
 from memlane.storage.jobs import Backlog
 from memlane.storage.status import summed
@@ -18,6 +20,10 @@ _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5
 
 _STATES = (JobState.OPEN, JobState.LEASED, JobState.PARKED)
 """The states in which jobs are counted: those that have a row."""
+
+
+_LIMIT_OF = {reason: limit for limit, reason in REASONS.items()}
+"""The limit that a stray is held back for, by its reason."""
 
 
 class Metrics:
@@ -38,6 +44,17 @@ class Metrics:
         self.items = Counted(
             "memlane_items", "Items by what became of them at the door.", ("outcome",), registry=self.registry
         )
+        self._limited = Counted(
+            "memlane_limited",
+            "Items refused at the door, by the limit that they were over.",
+            ("limit",),
+            registry=self.registry,
+        )
+        self._rates_shared = Gauge(
+            "memlane_rates_shared",
+            "Whether accept rates are counted for all processes together, or by this one alone.",
+            registry=self.registry,
+        )
         self._jobs = Gauge("memlane_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry)
         self._oldest = Gauge(
             "memlane_oldest_due_job_seconds", "Age of the oldest job that is due.", ("kind",), registry=self.registry
@@ -45,11 +62,28 @@ class Metrics:
         self._strays = Gauge(
             "memlane_strays", "Producers' messages that could not be taken in.", ("task",), registry=self.registry
         )
+        self._held = Gauge(
+            "memlane_held_messages",
+            "Producers' messages that are held back, by the limit that they are over.",
+            ("limit",),
+            registry=self.registry,
+        )
         self.backlog_at = float("-inf")
         """When the shards were asked last, on the monotonic clock."""
         self.spent = Spent()
         self.registry.register(self.spent)
         self._shards = Gauge("memlane_shards", "Shards by whether they answer.", ("state",), registry=self.registry)
+
+    def refused(self, error: MemlaneError, items: int = 1) -> None:
+        """Items were refused; those that were over a limit are counted by it."""
+        if isinstance(error, BudgetExceeded):
+            self._limited.labels("budget").inc(items)
+        elif isinstance(error, RateLimited):
+            self._limited.labels(error.limit).inc(items)
+
+    def shares_rates(self, shared: Callable[[], bool]) -> None:
+        """How it is found out whether rates are counted for all processes together."""
+        self._rates_shared.set_function(shared)
 
     def backlog(self, shards: Iterable[Sequence[Backlog] | None]) -> None:
         """Take over what each shard says; None for one that does not answer."""
@@ -67,11 +101,17 @@ class Metrics:
     def strays(self, kept: Iterable[StrayStatus]) -> None:
         """Take over which producers' messages are kept."""
         counts: Counter[str] = Counter()
+        held: Counter[str] = Counter()
         for stray in kept:
-            counts[stray.task] += stray.count
+            if stray.reason in _LIMIT_OF:
+                held[_LIMIT_OF[stray.reason]] += stray.count
+            else:
+                counts[stray.task] += stray.count
         self._strays.clear()
         for task, count in counts.items():
             self._strays.labels(task).set(count)
+        for limit in REASONS:
+            self._held.labels(limit).set(held[limit])
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

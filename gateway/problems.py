@@ -1,6 +1,9 @@
 """Errors as answers: problem+json (RFC 9457), with a code that the SDK turns back into the same error."""
 
 import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from memlane.errors import (
+    BudgetExceeded,
     Conflict,
     FieldError,
     Forbidden,
@@ -20,6 +24,7 @@ from memlane.errors import (
     MemlaneError,
     Misconfigured,
     NotFound,
+    RateLimited,
     TooLarge,
     TooSlow,
     Unauthorized,
@@ -40,11 +45,17 @@ _STATUS: tuple[tuple[type[MemlaneError], int, str], ...] = (
     (Unauthorized, 401, "unauthorized"),
     (NotFound, 404, "not_found"),
     (Conflict, 409, "conflict"),
+    (BudgetExceeded, 402, "budget_exceeded"),
+    (RateLimited, 429, "rate_limited"),
     (Unavailable, 503, "unavailable"),
     (Misconfigured, 503, "misconfigured"),
     (MemlaneError, 500, "server_error"),
 )
 """Each error's status and code; the first that fits counts."""
+
+
+_RETRY_AFTER: Mapping[int, Callable[[float], int]] = {429: ceil}
+"""How seconds become whole ones: who is over a rate and comes back too soon is refused again."""
 
 
 class Problem(BaseModel):
@@ -58,6 +69,9 @@ class Problem(BaseModel):
         detail: what is wrong, for people.
         errors: for invalid input, each field that is wrong.
         first: for a conflict, the id of the memory that holds the key.
+        spent_micro: for a budget that is exceeded, what is spent of it, in micro-dollars.
+        limit_micro: for a budget that is exceeded, the budget, in micro-dollars.
+        resets_at: for a budget that is exceeded, when it begins anew.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +83,9 @@ class Problem(BaseModel):
     detail: str
     errors: tuple[FieldError, ...] = ()
     first: UUID | None = None
+    spent_micro: int | None = None
+    limit_micro: int | None = None
+    resets_at: datetime | None = None
 
 
 def failing(*kinds: type[MemlaneError]) -> dict[int | str, dict[str, Any]]:
@@ -98,12 +115,14 @@ def problem(error: MemlaneError) -> Response:
         "detail": str(error),
     }
     headers = {}
+    if isinstance(error, BudgetExceeded):
+        body |= _budget(error)
     if isinstance(error, InvalidInput):
         body["errors"] = [_field(field) for field in error.fields]
     if isinstance(error, Conflict) and error.first is not None:
         body["first"] = str(error.first)
     if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        headers["Retry-After"] = str(max(1, _RETRY_AFTER.get(status, round)(error.retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return _response(body, status, headers)
@@ -113,13 +132,15 @@ def install(app: FastAPI) -> None:
     """Make every error of an app a problem."""
 
     @app.exception_handler(MemlaneError)
-    async def ours(_request: Request, error: MemlaneError) -> Response:
+    async def ours(request: Request, error: MemlaneError) -> Response:
         status = status_of(error)[0]
         if status == 500:
             log.error("request.failed", exc_info=error, why=str(error))
         elif status > 500:
             log.warning("request.failed", why=str(error))
-        return problem(error)
+        answer = problem(error)
+        answer.headers.update(headers_for(request) or {})
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def parameters(_request: Request, error: RequestValidationError) -> Response:
@@ -136,6 +157,21 @@ def install(app: FastAPI) -> None:
     async def unexpected(_request: Request, _error: Exception) -> Response:
         body = {"type": "about:blank", "title": "Server error", "status": 500, "code": "server_error"}
         return _response({**body, "detail": "an error that was not foreseen; the log has it"}, 500, {})
+
+
+def headers_for(request: Request) -> Mapping[str, str] | None:
+    """The headers that the answer of a request carries, whatever it is; None if nobody has said so."""
+    found: Mapping[str, str] | None = getattr(request.state, "headers", None)
+    return found
+
+
+def _budget(error: BudgetExceeded) -> dict[str, Any]:
+    told = {
+        "spent_micro": error.spent_micro,
+        "limit_micro": error.limit_micro,
+        "resets_at": error.resets_at.isoformat() if error.resets_at else None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _field(field: FieldError) -> dict[str, Any]:

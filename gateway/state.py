@@ -12,6 +12,7 @@ from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Metrics
 from memlane.gateway.questions import Questions
+from memlane.gateway.rating import Rating
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
 from memlane.gateway.waiters import Waiters
@@ -29,6 +30,7 @@ class Gateway:
     keys: Keys
     waiters: Waiters
     tally: Tally
+    rating: Rating
     metrics: Metrics
     nodes: Glance[list[NodeStatus]]
     broker: Callable[[], BrokerStatus]

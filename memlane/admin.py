@@ -29,7 +29,16 @@ from memlane.contract.cost import (
 )
 from memlane.contract.parked import Changed, ParkedJobs, Strays
 from memlane.contract.parsing import parse
-from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.contract.status import (
+    KeyStatus,
+    NewKey,
+    NodeStatus,
+    RotatedKey,
+    ShardStatus,
+    Status,
+    TenantLimits,
+    TenantStatus,
+)
 from memlane.errors import FieldError, InvalidInput
 
 T = TypeVar("T")
@@ -85,6 +94,22 @@ class Admin:
             InvalidInput: it is not a good name.
         """
         return bool(json.loads(self._post("/tenants", {"tenant": tenant}))["created"])
+
+    def set_limits(self, tenant: str, **limits: int | None) -> TenantLimits:
+        """Set limits of a tenant; all that are set then. They hold everywhere within a few seconds.
+
+        Args:
+            tenant: whose.
+            limits: `weight`, `rate`, `agent_rate`, `open_jobs`, as in `TenantLimits`; None takes one back, and those
+                that are not given stay as they are.
+
+        Raises:
+            InvalidInput: names the limit that is wrong.
+            NotFound: there is no such tenant.
+        """
+        path = f"/v1/admin/tenants/{quote(tenant, safe='')}/limits"
+        read = Call("PUT", path, lambda data: wire.load(TenantLimits, data), json.dumps(limits).encode())
+        return self._client.send(read)
 
     def keys(self, tenant: str | None = None) -> Sequence[KeyStatus]:
         """All keys, or a tenant's, without their secrets."""

@@ -14,9 +14,11 @@ MemlaneError
 ├── Unavailable         something is down or busy (retryable, `retry_after_s`)
 │   ├── NodeDown        a Postgres node does not answer
 │   ├── ShardMoved      the shard lives elsewhere now; the map has to be read again
+│   ├── RateLimited     over a rate or a cap; there is room again later
 │   └── ProviderRefused the embeddings provider is down, slow, or answers badly
 │       ├── RateRefused     it is asked too often
 │       └── BudgetRefused   a budget does not allow what it would cost
+├── BudgetExceeded      over a budget; there is room again in its next period, or when it is raised
 ├── Misconfigured       a setting, a port, a data directory: an operator has to act
 │   ├── ModelMissing    the weights of a local model are not here
 │   └── NotMigrated     the schema is missing or older than this version
@@ -25,6 +27,7 @@ MemlaneError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 
@@ -117,6 +120,18 @@ class ShardMoved(Unavailable):
     """A shard is not where the map said, or not open for writing."""
 
 
+class RateLimited(Unavailable):
+    """Over a rate or a cap: the same call, with the same ids, may be sent again when it says.
+
+    Attributes:
+        limit: which: `tenant`, `agent` (their rates), `open_jobs`, or another that whoever raised it names.
+    """
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0, *, limit: str = "tenant") -> None:
+        super().__init__(detail, retry_after_s)
+        self.limit = limit
+
+
 class ProviderRefused(Unavailable):
     """The embeddings provider cannot or will not answer now, or its answer is unusable.
 
@@ -139,6 +154,29 @@ class RateRefused(ProviderRefused):
 
 class BudgetRefused(ProviderRefused):
     """A budget does not allow the request, or cannot be asked."""
+
+
+class BudgetExceeded(MemlaneError):
+    """What was asked for would cost more than a budget has left; nothing of it was taken in.
+
+    Attributes:
+        spent_micro: what is spent of the budget, and set aside for calls under way, in micro-dollars.
+        limit_micro: the budget, in micro-dollars.
+        resets_at: when it begins anew.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        spent_micro: int | None = None,
+        limit_micro: int | None = None,
+        resets_at: datetime | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.spent_micro = spent_micro
+        self.limit_micro = limit_micro
+        self.resets_at = resets_at
 
 
 class Misconfigured(MemlaneError):

@@ -12,13 +12,16 @@ from typing import Any, TypeVar
 import structlog
 
 from memlane.config.settings import Settings
-from memlane.errors import NodeDown, NotMigrated, ShardMoved
+from memlane.errors import NodeDown, NotMigrated, ShardMoved, Unavailable
 from memlane.storage import members, queries
 from memlane.storage.connections import Row
 from memlane.storage.hashing import shard_of, shard_of_text
 from memlane.storage.members import Standby
 from memlane.storage.nodes import Node, Params
+from memlane.storage.open_jobs import OpenJobs
 from memlane.storage.queries import Query
+from memlane.storage.rooms import Rooms
+from memlane.storage.terms import Terms
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +101,12 @@ class Cluster:
             name: Node(name, uri.get_secret_value(), settings, role, pool_size) for name, uri in settings.nodes.items()
         }
         self.control = self.nodes[control]
+        self.terms = Terms(self.control, settings)
+        """What tenants may do."""
+        self.rooms = Rooms(self.control)
+        """What is left of the budgets that refuse."""
+        self.open_jobs = OpenJobs(self._count_open_jobs)
+        """How many jobs are open, of tenants that have a cap."""
         self._known: ShardMap | None = None
         self._lock = Lock()
 
@@ -108,6 +117,8 @@ class Cluster:
 
     def close(self) -> None:
         """Close all connections."""
+        for look in (self.terms, self.rooms, self.open_jobs):
+            look.close()
         for node in self.nodes.values():
             node.close()
 
@@ -191,6 +202,17 @@ class Cluster:
             found = self._from_nodes()
         with self._lock:
             self._known = found
+
+    def _count_open_jobs(self) -> dict[int, Mapping[str, int] | None]:
+        """Open jobs of the tenants that have a cap, by shard; None for one that does not answer."""
+        tenants = self.terms.capped
+        found: dict[int, Mapping[str, int] | None] = {}
+        for shard in self.shards():
+            try:
+                found[shard.number] = dict(shard.run(_SQL["open_jobs"], {"tenants": tenants}))
+            except Unavailable:
+                found[shard.number] = None
+        return found
 
     def _map(self) -> ShardMap:
         if self._known is None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from time import monotonic
 from typing import Any, TypeAlias
@@ -78,13 +78,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a claim: who holds it, for how long, how many jobs at most, and who is told of a lost answer."""
+    """The terms of a claim: who holds it, for how long, how many jobs at most, and in which shares."""
 
     holder: str
     lease_s: float
     limit: int
     unseen: Callable[[Shard, UUID], None] | None = None
     """Told the token of a claim whose outcome is unknown; else it is given back on the spot."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """The shares of tenants; 1 for those that are not named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Backlog:
 
 
 def claim(shard: Shard, kind: Kind, terms: Terms, after: str = "") -> Claim | None:
-    """Lease due jobs, an equal share for each tenant that has some, beginning after a tenant's name."""
+    """Lease due jobs, a share for each tenant that has some, as its weight says, beginning after a tenant's name."""
     return _claimed(shard, "claim", kind, terms, after)
 
 
@@ -157,6 +159,7 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
         "lease_s": terms.lease_s,
         "limit": terms.limit,
         "after": after,
+        "weights": json.dumps(terms.weights),
     }
     try:
         rows = shard.write(_SQL[query], params, timeline=TIMELINE)

@@ -1,7 +1,8 @@
 """Strays: producers' messages that could not be taken in, kept with the reason instead of lost.
 
 They live in any shard that answers. One that does not validate waits for an operator, who gives it up
-or lets it be delivered again; one whose shard was down is sent on by the sweep.
+or lets it be delivered again; one whose shard was down is sent on by the sweep. What is over a limit is
+held back here as well: `held.py`.
 """
 
 import json
@@ -17,6 +18,7 @@ from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Cluster, Shard
 from memlane.storage.places import Place
+from memlane.storage.queries import Query
 
 _SQL = queries.load("strays")
 
@@ -59,17 +61,30 @@ def keep(
     """
     text = _text(payload)
     params = {
-        "id": uuid5(_MESSAGES, f"{message_id}:{text}") if message_id else uuid4(),
+        "id": id_of(message_id, text) if message_id else uuid4(),
         "task": task,
         "tenant": tenant,
         "reason": _storable(reason),
         "payload": text,
         "target": target,
     }
-    down = cluster.node_of(target) if target is not None else None
+    put(cluster, _SQL["keep"], params, cluster.node_of(target) if target is not None else None)
+
+
+def id_of(message_id: str, text: str) -> UUID:
+    """The id of a stray that was made of a message, or of a part of it; the same each time that it is."""
+    return uuid5(_MESSAGES, f"{message_id}:{text}")
+
+
+def put(cluster: Cluster, query: Query, params: Mapping[str, Any], down: str | None = None) -> None:
+    """Write strays in the first shard that answers; those on the node that was down are asked last.
+
+    Raises:
+        Unavailable: no shard answers.
+    """
     for shard in sorted(cluster.shards(), key=lambda shard: (shard.node.name == down, shard.number)):
         try:
-            cluster.on(shard.number, lambda here: here.write(_SQL["keep"], params))
+            cluster.on(shard.number, lambda here: here.write(query, params))
         except Unavailable:
             continue
         return

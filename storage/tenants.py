@@ -4,10 +4,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 
-from memlane.contract.status import KeyStatus, TenantStatus
+from memlane.contract.status import KeyStatus, TenantLimits, TenantStatus
 from memlane.errors import FieldError, InvalidInput, NotFound, Unauthorized
 from memlane.storage import queries
 from memlane.storage.nodes import Node
@@ -16,6 +16,9 @@ _SQL = queries.load("control")
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEY = re.compile(r"mlk_([0-9a-f]{12})_[0-9a-f]{48}")
+
+_PATIENCE_S = 1.0
+"""How long control is waited for by those who look at it in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,33 @@ def create_tenant(control: Node, name: str) -> bool:
 
 def tenants(control: Node) -> list[TenantStatus]:
     """All tenants by name."""
-    return [TenantStatus(*row) for row in control.run(_SQL["tenants"].render())]
+    return [
+        TenantStatus(tenant, created_at, TenantLimits(*own))
+        for tenant, created_at, *own in control.run(_SQL["tenants"].render())
+    ]
+
+
+def limits(control: Node) -> dict[str, TenantLimits]:
+    """The limits of those tenants for which some were set."""
+    return {tenant: TenantLimits(*own) for tenant, *own in control.run(_SQL["limits"].render(), None, _PATIENCE_S)}
+
+
+def set_limits(control: Node, tenant: str, wanted: TenantLimits, given: Collection[str]) -> TenantLimits:
+    """Set limits of a tenant; all that are set then.
+
+    Args:
+        control: where they are kept.
+        tenant: whose.
+        wanted: their values; None takes one back.
+        given: the names of those that are set, or taken back; the others stay.
+
+    Raises:
+        NotFound: there is no such tenant.
+    """
+    rows = control.run(_SQL["set_limits"].render(), {"tenant": tenant, "given": list(given), **asdict(wanted)})
+    if not rows:
+        raise NotFound(f"there is no tenant {tenant}")
+    return TenantLimits(*rows[0])
 
 
 def new_key() -> str:

@@ -1,12 +1,12 @@
 """Accept: make memories durable. The one function behind all doors.
 
-Steps: give each item its identity, group by shard, and on each shard in one transaction take the
-identities, open the jobs and note it in the ledger. Only then somebody is woken, off the caller's path.
+Steps: give each item its identity, group by shard, leave aside what is over a cap or a budget, and on each shard in
+one transaction take the identities, open the jobs and note it in the ledger. Only then somebody is woken, off the
+caller's path.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -17,29 +17,15 @@ from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
 from memlane.storage.ids import Answer, Offer, Outcome
 from memlane.storage.jobs import Kind
-from memlane.tasks import embedding
+from memlane.tasks import admission, embedding
 from memlane.tasks.lane import Lane
+from memlane.tasks.placed import Placed
 
 Result: TypeAlias = Receipt | MemlaneError
-"""What became of one item: Conflict or Unavailable are its own, and harm no other."""
+"""What became of one item: Conflict, Unavailable, RateLimited or BudgetExceeded are its own, and harm no other."""
 
 _TRIES = 5
 """How often an item is offered again whose id somebody else accepts at the same moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An item with its place in the batch, its identity and the hash of its text."""
-
-    place: int
-    item: MemoryItem
-    id: UUID
-    hash: bytes
-
-    @property
-    def identity(self) -> tuple[str, UUID]:
-        """What makes it the same as another."""
-        return self.item.agent, self.id
 
 
 def accept(lane: Lane, tenant: str, items: Sequence[MemoryItem], *, atomic: bool = False) -> list[Result]:
@@ -53,7 +39,7 @@ def accept(lane: Lane, tenant: str, items: Sequence[MemoryItem], *, atomic: bool
 
     Raises:
         InvalidInput: atomic was asked for items of several agents.
-        Conflict, Unavailable: for an atomic batch; nothing was accepted.
+        Conflict, Unavailable, RateLimited, BudgetExceeded: for an atomic batch; nothing was accepted.
     """
     parts = place(lane, tenant, items, atomic=atomic)
     results = [
@@ -81,27 +67,35 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     """Accept one shard's part of a batch; results by place in the batch.
 
     Raises:
-        Conflict, Unavailable: for an atomic batch; nothing was accepted.
+        Conflict, Unavailable, RateLimited, BudgetExceeded: for an atomic batch; nothing was accepted.
     """
-    firsts: dict[tuple[str, UUID], Placed] = {}
-    for placed in part:
-        firsts.setdefault(placed.identity, placed)
     try:
-        answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
+        refused = admission.refused(lane, tenant, shard, part, atomic=atomic)
+        let_in = [placed for placed in part if placed.place not in refused]
+        results: dict[int, Result] = {**refused, **(_let_in(lane, tenant, shard, let_in, atomic) if let_in else {})}
     except Unavailable as error:
         if atomic:
             raise
         return dict.fromkeys((placed.place for placed in part), error)
-    new = [placed for placed in firsts.values() if answers[placed.identity].outcome is Outcome.ACCEPTED]
-    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in new if p.item.embedding is not None})
-    if new:
-        lane.wake(Kind.REMEMBER, shard)
-    results = {placed.place: _result(placed, answers, firsts) for placed in part}
     if atomic:
         for result in results.values():
             if isinstance(result, MemlaneError):
                 raise result
     return results
+
+
+def _let_in(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic: bool) -> dict[int, Result]:
+    """Accept what no limit refuses."""
+    firsts: dict[tuple[str, UUID], Placed] = {}
+    for placed in part:
+        firsts.setdefault(placed.identity, placed)
+    answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
+    new = [placed for placed in firsts.values() if answers[placed.identity].outcome is Outcome.ACCEPTED]
+    admission.took(lane, tenant, len(part), len(new))
+    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in new if p.item.embedding is not None})
+    if new:
+        lane.wake(Kind.REMEMBER, shard)
+    return {placed.place: _result(placed, answers, firsts) for placed in part}
 
 
 def _offer(

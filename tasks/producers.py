@@ -1,7 +1,8 @@
 """The producers' door: what a `memory.*` message asks for is done, or the message is kept as a stray.
 
 A message is never dropped: one that does not validate, or that breaks what handles it, is kept with the
-reason; one whose shard is down is kept on a shard that lives, for the sweep to send on.
+reason; one whose shard is down is kept on a shard that lives, for the sweep to send on; and what is over a
+limit is held back until there is room.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,11 @@ from memlane.contract.parsing import parse
 from memlane.contract.requests import AgentRequest, EmbeddingsRequest, ForgetRequest
 from memlane.errors import Conflict, InvalidInput, MemlaneError, Misconfigured, Unavailable
 from memlane.storage import ledger, strays
+from memlane.storage.held import TASK
 from memlane.storage.tenants import check_tenant
-from memlane.tasks import accept, batch_embed, forget, optimize
+from memlane.tasks import batch_embed, forget, holding, optimize
 from memlane.tasks.lane import Lane
+from memlane.tasks.rates import Rates
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +30,7 @@ _MESSAGES = UUID("8d0f5a1c-7c57-5d0b-8a5e-6d656d6c616e")
 """The name space of ids made for memories that came without one."""
 
 
-def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
+def deliver(lane: Lane, task: str, message: Message, message_id: str, rates: Rates | None = None) -> None:
     """Do what a message asks for, or keep it as a stray.
 
     Args:
@@ -36,6 +39,7 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
         message: its keyword arguments.
         message_id: the same for every delivery of it, so that a memory that came without an id or a
             key of its own is recognised when the message comes again.
+        rates: this process's, if it counts.
 
     Raises:
         Unavailable: no shard answers at all; the message has to stay in its queue.
@@ -45,7 +49,10 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
     tenant = None
     try:
         tenant = check_tenant(message.get("tenant"))
-        _DOORS[task](lane, tenant, asked, message_id)
+        if task == TASK:
+            _remember(lane, tenant, asked, message_id, rates)
+        else:
+            _DOORS[task](lane, tenant, asked, message_id)
     except InvalidInput as error:
         _keep_invalid(lane, task, tenant, str(error), message, message_id)
     except Unavailable as error:
@@ -59,7 +66,7 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str) -> None:
         strays.keep(lane.cluster, task, tenant, reason, message, message_id=message_id)
 
 
-def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
+def _remember(lane: Lane, tenant: str, asked: Message, message_id: str, rates: Rates | None) -> None:
     raw = asked["items"] if set(asked) == {"items"} else [asked]
     if not isinstance(raw, list) or not 0 < len(raw) <= limits.BATCH_ITEMS:
         raise InvalidInput([], f"items: must be a list of 1 to {limits.BATCH_ITEMS}")
@@ -69,18 +76,22 @@ def _remember(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
             item = parse(MemoryItem, value)
         except InvalidInput as error:
             bad = {"tenant": tenant, "items": [value]}
-            _keep_invalid(lane, "memory.remember", tenant, str(error), bad, f"{message_id}:{index}")
+            _keep_invalid(lane, TASK, tenant, str(error), bad, f"{message_id}:{index}")
         else:
             named = item.id or item.key
             good.append(item if named else item.model_copy(update={"id": uuid5(_MESSAGES, f"{message_id}:{index}")}))
     later: dict[int, tuple[MemlaneError, list[MemoryItem]]] = {}
-    for item, result in zip(good, accept.accept(lane, tenant, good), strict=True):
+    over: list[tuple[MemoryItem, str]] = []
+    for item, result in zip(good, holding.take_in(lane, rates, tenant, good), strict=True):
         if isinstance(result, Conflict):
             _keep_items(lane, tenant, [item], result, None, message_id)
+        elif (limit := holding.limit_of(result)) is not None:
+            over.append((item, limit))
         elif isinstance(result, MemlaneError):
             later.setdefault(lane.cluster.shard_of(tenant, item.agent), (result, []))[1].append(item)
     for target, (why, items) in later.items():
         _keep_items(lane, tenant, items, why, target, message_id)
+    holding.hold(lane, tenant, over, message_id)
 
 
 def _keep_items(
@@ -88,7 +99,7 @@ def _keep_items(
 ) -> None:
     """Keep items that were not taken in: for an operator after a conflict, to be sent on when their shard was down."""
     message = {"tenant": tenant, "items": [item.model_dump(mode="json", exclude_defaults=True) for item in items]}
-    strays.keep(lane.cluster, "memory.remember", tenant, str(error), message, target, message_id)
+    strays.keep(lane.cluster, TASK, tenant, str(error), message, target, message_id)
 
 
 def _batch_embed(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
@@ -116,13 +127,12 @@ def _forget(lane: Lane, tenant: str, asked: Message, message_id: str) -> None:
 
 
 _DOORS: Mapping[str, Callable[[Lane, str, Message, str], None]] = {
-    "memory.remember": _remember,
     "memory.batch_embed": _batch_embed,
     "memory.optimize": _optimize,
     "memory.forget": _forget,
 }
 
-TASKS = tuple(_DOORS)
+TASKS = (TASK, *_DOORS)
 """The tasks that producers may send."""
 
 

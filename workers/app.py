@@ -86,8 +86,8 @@ def _refused(duty: str) -> Iterator[None]:
 
 
 def _drain_task(life: Lifecycle, name: str) -> Any:
-    def run(shard: int, *_args: object, **_more: object) -> str:
-        return str(drains.drain(life.process, name, shard))  # what Flower shows as the result
+    def run(shard: int, *_args: object, wakeup: str | None = None, **_more: object) -> str:
+        return str(drains.drain(life.process, name, shard, wakeup))  # what Flower shows as the result
 
     return run
 
@@ -97,7 +97,7 @@ def _producers_task(life: Lifecycle, name: str) -> Any:
         if args:
             message = {**message, "positional": list(args)}  # which does not validate, and so is kept
         try:
-            producers.deliver(life.process.lane, name, message, task.request.id)
+            producers.deliver(life.process.lane, name, message, task.request.id, life.process.rates)
         except Exception as error:  # noqa: BLE001  # whatever it is: Celery would acknowledge the message
             why = str(error) if isinstance(error, MemlaneError) else type(error).__name__
             log.warning("producer.put_back", task=name, why=why)

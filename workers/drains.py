@@ -21,6 +21,7 @@ from memlane.tasks.batch_embed import embed_memories, embed_texts
 from memlane.tasks.forget import remove_forgotten
 from memlane.tasks.lane import Lane
 from memlane.tasks.optimize import optimize
+from memlane.tasks.rates import Rates
 from memlane.tasks.remember import remember
 from memlane.workers.keeper import kept
 from memlane.workers.marks import Marks
@@ -66,6 +67,8 @@ class Process:
     """Takes leases that are given back."""
     places: dict[tuple[Kind, int], str] = field(default_factory=dict)
     """The tenant after which the next claim of a kind on a shard begins, so that slices go round as well."""
+    rates: Rates | None = None
+    """How much tenants may hand over; None where nobody counts."""
 
 
 @dataclass(slots=True)
@@ -79,13 +82,19 @@ class Tally:
         self.done += done
 
 
-def drain(process: Process, task: str, shard: int) -> Done:
+def drain(process: Process, task: str, shard: int, wakeup: str | None = None) -> Done:
     """Finish a shard's jobs until there are none or the slice ends; then make room for other shards.
+
+    Args:
+        process: this one.
+        task: which kinds of jobs.
+        shard: where.
+        wakeup: the name of the wake-up that began it.
 
     Returns:
         What its claims came to, all in all.
     """
-    process.marks.clear(task, shard)
+    process.marks.clear(task, shard, wakeup)
     tally = Tally()
     slice_s = process.lane.settings.slice_s / len(KINDS_OF[task])
     for kind in KINDS_OF[task]:
@@ -116,7 +125,8 @@ def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
     """Claim after claim until nothing is due: suspects first, then all, rotating over tenants."""
     settings = process.lane.settings
     limit = WORK[kind].at_once or settings.claim_size
-    terms = Terms(process.holder, settings.lease_s, limit, process.returns.give_back_unseen)
+    weights = process.lane.cluster.terms.weights
+    terms = Terms(process.holder, settings.lease_s, limit, process.returns.give_back_unseen, weights)
     claim = jobs.claim_suspects(shard, kind, terms) or _next(process, shard, kind, terms)
     while claim is not None:
         yield claim

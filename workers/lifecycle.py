@@ -15,6 +15,7 @@ from memlane.errors import MemlaneError
 from memlane.storage.connections import check_nodes
 from memlane.tasks.embedders import check_embedder
 from memlane.tasks.lane import Lane
+from memlane.tasks.rates import make_rates
 from memlane.workers.drains import Process
 from memlane.workers.marks import make_marks
 from memlane.workers.returns import Returns
@@ -79,8 +80,9 @@ class Lifecycle:
         wakeups = Wakeups(self._app, marks)
         lane = Lane(self._settings, self._settings.worker_class.value, wakeups)
         lane.open()
-        self._process = Process(lane, marks, _new_holder(), self._stop, Returns(lane.cluster))
-        self._sweep = Sweep(lane, wakeups.send)
+        rates = make_rates(lane.cluster.terms, self._settings.marks_url)
+        self._process = Process(lane, marks, _new_holder(), self._stop, Returns(lane.cluster), rates=rates)
+        self._sweep = Sweep(lane, wakeups.send, rates=rates)
         if self._embeds:
             _ = lane.provider  # which loads the model
 

@@ -1,6 +1,11 @@
-"""Marks: a shard that was just woken is not woken again. Kept in Redis with a short life; without it all wake."""
+"""Marks: a shard that was just woken is not woken again. Kept in Redis with a short life; without it all wake.
+
+A mark bears the name of the wake-up that it stands for, and goes when that one is taken up, not with another: else two
+wake-ups for the same shard would go round in the queue for as long as it has work, and each sweep would add one.
+"""
 
 from typing import Protocol
+from uuid import uuid4
 
 import redis
 import structlog
@@ -15,22 +20,41 @@ _PREFIX = "memlane:awake"
 class Marks(Protocol):
     """Who was woken lately; an answer may be wrong, which costs a needless message or a few seconds."""
 
-    def set(self, drain: str, shard: int) -> bool:
-        """Mark a shard as woken; False if it was already."""
+    def set(self, drain: str, shard: int) -> str | None:
+        """Mark a shard as woken; the name of the wake-up, or None if it was already."""
 
-    def clear(self, drain: str, shard: int) -> None:
-        """A drain begins to look: what comes from now on has to wake somebody again."""
+    def renew(self, drain: str, shard: int) -> str:
+        """Mark a shard as woken again, whatever was before; the name of the wake-up."""
+
+    def clear(self, drain: str, shard: int, name: str | None = None) -> None:
+        """A drain begins to look: what comes from now on has to wake somebody, unless another wake-up is under way.
+
+        Args:
+            drain: the task.
+            shard: where.
+            name: of the wake-up that began it; None: that of a version that named none.
+        """
 
 
 class NoMarks:
     """Without Redis every wake-up is sent."""
 
-    def set(self, drain: str, shard: int) -> bool:  # noqa: ARG002  # nobody to tell
+    def set(self, drain: str, shard: int) -> str | None:  # noqa: ARG002  # nobody to tell
         """Always new."""
-        return True
+        return uuid4().hex
 
-    def clear(self, drain: str, shard: int) -> None:
+    def renew(self, drain: str, shard: int) -> str:  # noqa: ARG002
+        """Always new."""
+        return uuid4().hex
+
+    def clear(self, drain: str, shard: int, name: str | None = None) -> None:
         """Nothing to clear."""
+
+
+_CLEAR = """
+local there = redis.call('GET', KEYS[1])
+if there == ARGV[1] or ARGV[1] == '' then redis.call('DEL', KEYS[1]) end
+"""
 
 
 class RedisMarks:
@@ -38,23 +62,32 @@ class RedisMarks:
 
     def __init__(self, url: str, life_s: float) -> None:
         self._client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self._clear = self._client.register_script(_CLEAR)
         self._life_ms = int(life_s * 1000)
         self._down = False
 
-    def set(self, drain: str, shard: int) -> bool:
-        """Mark a shard as woken; False if it was already."""
+    def set(self, drain: str, shard: int) -> str | None:
+        """Mark a shard as woken, unless it was already."""
+        return self._mark(drain, shard, only_new=True)
+
+    def renew(self, drain: str, shard: int) -> str:
+        """Mark a shard as woken again."""
+        return self._mark(drain, shard, only_new=False) or uuid4().hex
+
+    def _mark(self, drain: str, shard: int, *, only_new: bool) -> str | None:
+        name = uuid4().hex
         try:
-            new = bool(self._client.set(f"{_PREFIX}:{drain}:{shard}", 1, nx=True, px=self._life_ms))
+            new = self._client.set(f"{_PREFIX}:{drain}:{shard}", name, nx=only_new, px=self._life_ms)
         except redis.RedisError as error:
             self._note(error)
-            return True
+            return name
         self._down = False
-        return new
+        return name if new else None
 
-    def clear(self, drain: str, shard: int) -> None:
+    def clear(self, drain: str, shard: int, name: str | None = None) -> None:
         """A drain begins to look."""
         try:
-            self._client.delete(f"{_PREFIX}:{drain}:{shard}")
+            self._clear(keys=[f"{_PREFIX}:{drain}:{shard}"], args=[name or ""])
         except redis.RedisError as error:
             self._note(error)
 

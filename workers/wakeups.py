@@ -50,8 +50,11 @@ class Wakeups:
 
     def send(self, kind: Kind, shard: int) -> bool:
         """Send a wake-up now, whatever the marks say; False if the broker does not take it."""
+        return self._send(kind, shard, self._marks.renew(DRAIN_OF[kind], shard))
+
+    def _send(self, kind: Kind, shard: int, name: str) -> bool:
         try:
-            self._app.send_task(DRAIN_OF[kind], args=(shard,))
+            self._app.send_task(DRAIN_OF[kind], args=(shard,), kwargs={"wakeup": name})
         except Exception as error:  # noqa: BLE001  # kombu raises what the transport's library raises
             log.warning("wakeup.not_sent", kind=kind, shard=shard, why=reason_of(error) or type(error).__name__)
             return False
@@ -65,7 +68,7 @@ class Wakeups:
                 wanted, self._wanted = list(self._wanted), {}
             for kind, shard in wanted:
                 try:
-                    if self._marks.set(DRAIN_OF[kind], shard):
-                        self.send(kind, shard)
+                    if (name := self._marks.set(DRAIN_OF[kind], shard)) is not None:
+                        self._send(kind, shard, name)
                 except Exception:  # this thread has to live as long as its process
                     log.exception("wakeup.failed", kind=kind, shard=shard)

@@ -10,7 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from memlane import __version__
 from memlane.contract import Ledger, limits
 from memlane.contract.answers import Job, Jobs, KeyRevoked, TenantCreated
-from memlane.contract.status import KeyStatus, NewKey, NodeStatus, RotatedKey, ShardStatus, Status, TenantStatus
+from memlane.contract.status import (
+    KeyStatus,
+    NewKey,
+    NodeStatus,
+    RotatedKey,
+    ShardStatus,
+    Status,
+    TenantLimits,
+    TenantStatus,
+)
 from memlane.contract.text import Clean
 from memlane.errors import NotFound, Unavailable
 from memlane.gateway import overview
@@ -35,6 +44,24 @@ class TenantRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tenant: str
+
+
+class LimitsRequest(BaseModel):
+    """Limits of a tenant to be set; null takes one back, and those that are not named stay as they are.
+
+    Attributes:
+        weight: its share of each claim, beside the others'; 1 unless set.
+        rate: items that it may hand over in a minute.
+        agent_rate: the same, for each of its agents.
+        open_jobs: how many of its jobs may be open at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Annotated[int, Field(strict=True, ge=1, le=limits.WEIGHT)] | None = None
+    rate: Annotated[int, Field(strict=True, ge=1, le=limits.RATE)] | None = None
+    agent_rate: Annotated[int, Field(strict=True, ge=1, le=limits.RATE)] | None = None
+    open_jobs: Annotated[int, Field(strict=True, ge=1, le=limits.OPEN_JOBS)] | None = None
 
 
 class KeyRequest(BaseModel):
@@ -80,6 +107,25 @@ async def create_tenant(request: Request) -> dict[str, Any]:
     control = gateway.lane.cluster.control
     created = await gateway.threads.on_control(lambda: tenants.create_tenant(control, asked.tenant))
     return {"tenant": asked.tenant, "created": created}
+
+
+@router.put(
+    "/tenants/{tenant}/limits",
+    response_model=TenantLimits,
+    openapi_extra=body_of(LimitsRequest),
+    responses=failing(NotFound),
+)
+async def set_limits(request: Request, tenant: Annotated[str, Path(description="whose"), Clean]) -> Response:
+    """Set limits of a tenant; all that are set then. They hold everywhere within a few seconds."""
+    gateway = gateway_of(request)
+    asked = await read(request, LimitsRequest)
+    cluster = gateway.lane.cluster
+    wanted = TenantLimits(**asked.model_dump())
+    found = await gateway.threads.on_control(
+        lambda: tenants.set_limits(cluster.control, tenant, wanted, asked.model_fields_set)
+    )
+    cluster.terms.hurry()
+    return answer(found)
 
 
 @router.get("/keys", response_model=list[KeyStatus])

@@ -25,12 +25,22 @@ from memlane.contract import (
     limits,
 )
 from memlane.contract.parsing import parse, parse_items
+from memlane.contract.rejecting import rejection_of
 from memlane.contract.text import Name
-from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NotFound, Unavailable
+from memlane.errors import (
+    BudgetExceeded,
+    Conflict,
+    FieldError,
+    InvalidInput,
+    MemlaneError,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, described, read, read_json, schema_of
 from memlane.gateway.parameters import AGENT
-from memlane.gateway.problems import failing, status_of
+from memlane.gateway.problems import failing, headers_for, status_of
 from memlane.gateway.state import Gateway, gateway_of
 from memlane.storage import memories, update
 from memlane.storage.cluster import Shard
@@ -79,41 +89,53 @@ _ONE_OR_MANY = described(
     response_model=Receipt | BatchResult,
     responses={
         200: {"model": Receipt | BatchResult, "description": "All of it was durable before."},
-        **failing(Conflict),
+        **failing(Conflict, BudgetExceeded, RateLimited),
     },
 )
 async def remember(request: Request, tenant: Tenant) -> Response:
     """Hand over one memory or a batch. 202: durable; 200: all of it was durable before."""
+    try:
+        response = await _remember(request, tenant)
+    except InvalidInput:
+        await gateway_of(request).rating.show(request, tenant)
+        raise
+    response.headers.update(headers_for(request) or {})
+    return response
+
+
+async def _remember(request: Request, tenant: str) -> Response:
     gateway = gateway_of(request)
     body = await read_json(request)
     try:
         if isinstance(body, dict) and "memories" in body:
-            return await _remember_many(gateway, tenant, body)
+            return await _remember_many(request, tenant, body)
         item = parse(MemoryItem, body)
     except InvalidInput as error:
         gateway.tally.rejected(tenant, len({field.index for field in error.fields}) or 1)
         raise
-    result = (await _accept(gateway, tenant, [item], atomic=False))[0]
+    result = (await _accept(request, tenant, [item], atomic=False))[0]
     if isinstance(result, MemlaneError):
         raise result
     return answer(result, 202 if result.state is State.ACCEPTED else 200)
 
 
-async def _remember_many(gateway: Gateway, tenant: str, body: dict[str, Any]) -> Response:
+async def _remember_many(request: Request, tenant: str, body: dict[str, Any]) -> Response:
+    gateway = gateway_of(request)
     raw, atomic = _batch(body)
     parsed = parse_items(raw)
     if parsed.errors and (atomic or not parsed.items):
         raise InvalidInput(parsed.errors)
     gateway.tally.rejected(tenant, len(raw) - len(parsed.items))
-    results = await _accept(gateway, tenant, parsed.items, atomic=atomic)
+    results = await _accept(request, tenant, parsed.items, atomic=atomic)
     receipts: list[Receipt | None] = [None] * len(raw)
     rejections = [Rejection(e.index or 0, 422, e.detail, e.field) for e in parsed.errors]
     for place, result in zip(parsed.places, results, strict=True):
         if isinstance(result, MemlaneError):
-            rejections.append(_rejection(place, result))
+            rejections.append(rejection_of(place, status_of(result)[0], result))
         else:
             receipts[place] = result
     _raise_if_all_failed(receipts, results)
+    gateway.tally.rejected(tenant, sum(isinstance(result, InvalidInput) for result in results))
     new = any(receipt and receipt.state is State.ACCEPTED for receipt in receipts)
     return answer(BatchResult.of(receipts, rejections), 202 if new else 200)
 
@@ -132,8 +154,29 @@ def _batch(body: dict[str, Any]) -> tuple[list[Any], bool]:
     return raw, atomic
 
 
-async def _accept(gateway: Gateway, tenant: str, items: Sequence[MemoryItem], *, atomic: bool) -> list[Result]:
-    """Accept items on all their shards side by side; the results are in the order of the items."""
+async def _accept(request: Request, tenant: str, items: Sequence[MemoryItem], *, atomic: bool) -> list[Result]:
+    """Accept items that their rates let through, on all shards side by side; results are in the order of the items."""
+    gateway = gateway_of(request)
+    rated = await gateway.rating.take(request, tenant, items)
+    if atomic and rated.refused:
+        gateway.metrics.refused(next(iter(rated.refused.values())), len(items))
+        raise next(iter(rated.refused.values()))
+    results: dict[int, Result] = {
+        place: rated.refused[item.agent] for place, item in enumerate(items) if item.agent in rated.refused
+    }
+    let_through = [place for place in range(len(items)) if place not in results]
+    accepted = await _on_shards(gateway, tenant, [items[place] for place in let_through], atomic)
+    results |= {let_through[place]: result for place, result in accepted.items()}
+    gateway.tally.rejected(tenant, sum(isinstance(result, BudgetExceeded) for result in results.values()))
+    for result in results.values():
+        gateway.metrics.items.labels(status_of(result)[1] if isinstance(result, MemlaneError) else result.state).inc()
+        if isinstance(result, MemlaneError):
+            gateway.metrics.refused(result)
+    return [results[place] for place in range(len(items))]
+
+
+async def _on_shards(gateway: Gateway, tenant: str, items: Sequence[MemoryItem], atomic: bool) -> dict[int, Result]:
+    """Accept items on their shards; the results by place."""
     lane = gateway.lane
     parts = accept.place(lane, tenant, items, atomic=atomic)
     done = await gateway.threads.on_each(
@@ -144,22 +187,19 @@ async def _accept(gateway: Gateway, tenant: str, items: Sequence[MemoryItem], *,
         if isinstance(outcome, Unavailable) and atomic:
             raise outcome
         results |= dict.fromkeys((p.place for p in part), outcome) if isinstance(outcome, Unavailable) else outcome
-    for result in results.values():
-        gateway.metrics.items.labels(status_of(result)[1] if isinstance(result, MemlaneError) else result.state).inc()
-    return [results[place] for place in range(len(items))]
-
-
-def _rejection(place: int, error: MemlaneError) -> Rejection:
-    first = error.first if isinstance(error, Conflict) else None
-    return Rejection(place, status_of(error)[0], str(error), first=first, retryable=error.retryable)
+    return results
 
 
 def _raise_if_all_failed(receipts: Sequence[Receipt | None], results: Sequence[Result]) -> None:
-    """A batch of which nothing could be taken in because something is down is answered as such."""
-    if not any(receipts):
-        for result in results:
-            if isinstance(result, Unavailable):
-                raise result
+    """A batch of which nothing could be taken in because something is down, or all is over a limit, is answered so."""
+    if any(receipts):
+        return
+    for result in results:
+        if isinstance(result, Unavailable):
+            raise result
+    kinds = {type(result) for result in results}
+    if len(results) == len(receipts) and len(kinds) == 1 and isinstance(results[0], BudgetExceeded | InvalidInput):
+        raise results[0]
 
 
 @router.get("/v1/memories", response_model=Page)

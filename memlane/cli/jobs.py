@@ -300,4 +300,6 @@ def _fields(found: ParkedJob | Stray) -> Table:
 
 
 def _waits_for(stray: Stray) -> str:
-    return f"shard {stray.waits_for}" if stray.waits_for is not None else ""
+    if stray.waits_for is None:
+        return ""
+    return "room" if stray.reason.startswith("held: ") else f"shard {stray.waits_for}"

@@ -10,7 +10,7 @@ from memlane.cli.durations import seconds
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.contract import Ledger
-from memlane.contract.status import KeyStatus, NewKey, Status
+from memlane.contract.status import KeyStatus, NewKey, Status, TenantLimits
 from memlane.errors import NotFound
 
 tenants = typer.Typer(no_args_is_help=True, help="Tenants: who owns memories.")
@@ -129,7 +129,44 @@ def list_tenants(session: Session) -> None:
     Example: memlane tenants list
     """
     found = session.admin().tenants()
-    session.out.result(found, table("", ["tenant", "since"], [(t.tenant, f"{t.created_at:%Y-%m-%d}") for t in found]))
+    rows = [(t.tenant, f"{t.created_at:%Y-%m-%d}", *_shown(t.limits)) for t in found]
+    session.out.result(found, table("", ["tenant", "since", "weight", "rate", "agent rate", "open jobs"], rows))
+
+
+@tenants.command("limit")
+@connected
+def limit_tenant(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Whose limits.")],
+    rate: Annotated[
+        str | None, typer.Option(help="Items that it may hand over in a minute; none takes it back.")
+    ] = None,
+    agent_rate: Annotated[str | None, typer.Option(help="The same, for each of its agents.")] = None,
+    open_jobs: Annotated[str | None, typer.Option(help="How many of its jobs may be open at once.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Its share of the work, beside the others'; 1 unless set.")] = None,
+) -> None:
+    """Set limits of a tenant, or show them; those that are not named stay as they are.
+
+    Example: memlane tenants limit acme --rate 6000 --weight 3
+    """
+    named = {"rate": rate, "agent_rate": agent_rate, "open_jobs": open_jobs, "weight": weight}
+    found = session.admin().set_limits(name, **{k: _number(k, v) for k, v in named.items() if v is not None})
+    session.out.result(found, table("", ["weight", "rate", "agent rate", "open jobs"], [_shown(found)]))
+
+
+def _shown(limits: TenantLimits) -> tuple[str, ...]:
+    """Limits for people; a dash: as the settings say."""
+    found = (limits.weight, limits.rate, limits.agent_rate, limits.open_jobs)
+    return tuple("-" if value is None else str(value) for value in found)
+
+
+def _number(option: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"--{option.replace('_', '-')} takes a whole number, or none") from None
 
 
 @keys.command("create")

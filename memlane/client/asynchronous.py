@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -17,8 +16,9 @@ from memlane.client.costs import UsageFields, page_at
 from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
+from memlane.client.rest import merged, pause_before, refused, retryable
 from memlane.client.retrying import Retries, pause_s
-from memlane.client.synchronous import headers, merged, retryable, unreachable
+from memlane.client.synchronous import headers, unreachable
 from memlane.contract import (
     BatchResult,
     Ledger,
@@ -49,7 +49,7 @@ from memlane.contract.cost import (
 from memlane.contract.parked import ParkedRequest
 from memlane.contract.parsing import parse
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
-from memlane.errors import NotFound, Unavailable
+from memlane.errors import BudgetExceeded, NotFound, Unavailable
 
 T = TypeVar("T")
 
@@ -280,11 +280,16 @@ class AsyncClient:
             planned = next(pauses, None)
             if planned is None:
                 break
-            await asyncio.sleep(planned)
-            call = calls.remember([items[index] for index in again])
-            with suppress(Unavailable):  # what was taken in before is reported all the same
-                result = merged(result, again, calls.understand(call, await self._request(call)))
+            await asyncio.sleep(pause_before(planned, result))
+            result = merged(result, again, await self._once([items[index] for index in again]))
         return result
+
+    async def _once(self, items: Sequence[MemoryItem | Mapping[str, Any]]) -> BatchResult:
+        call = calls.remember(items)
+        try:
+            return calls.understand(call, await self._request(call))
+        except (Unavailable, BudgetExceeded) as error:
+            return refused(len(items), error)
 
     def _live(self, receipt: Receipt) -> AsyncReceipt:
         return AsyncReceipt(receipt.id, receipt.agent, receipt.state, receipt.first, receipt.error, client=self)

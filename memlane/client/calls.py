@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -27,7 +28,16 @@ from memlane.contract import (
 )
 from memlane.contract.parked import Changed, MemoryNames, ParkedPage, ParkedRequest
 from memlane.contract.requests import REQUEST_HEADER, EmbeddingsRequest, ForgetMatching, Forgetting, ReceiptsRequest
-from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, ServerError, Unavailable
+from memlane.errors import (
+    BudgetExceeded,
+    Conflict,
+    FieldError,
+    InvalidInput,
+    MemlaneError,
+    RateLimited,
+    ServerError,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -178,11 +188,30 @@ def error_of(response: httpx.Response) -> MemlaneError:
             return _OF_INPUT.get(code, InvalidInput)(fields, detail)
         case "conflict":
             return Conflict(detail, UUID(problem["first"]) if "first" in problem else None)
+        case "budget_exceeded":
+            return _budget(detail, problem)
         case "unauthorized" | "forbidden" | "not_found" | "misconfigured":
             return _PLAIN[code](detail)
+    return _by_status(response, detail)
+
+
+def _by_status(response: httpx.Response, detail: str) -> MemlaneError:
+    """What an answer means whose code says no more than its status; it may be that of a proxy."""
+    if response.status_code == 429:
+        return RateLimited(detail, retry_after_s(response))
     if response.status_code in (502, 503, 504):
         return Unavailable(detail, retry_after_s(response))
     return ServerError(f"{response.status_code}: {detail}")
+
+
+def _budget(detail: str, problem: Mapping[str, Any]) -> BudgetExceeded:
+    resets_at = problem.get("resets_at")
+    return BudgetExceeded(
+        detail,
+        spent_micro=problem.get("spent_micro"),
+        limit_micro=problem.get("limit_micro"),
+        resets_at=datetime.fromisoformat(resets_at) if resets_at else None,
+    )
 
 
 def retry_after_s(response: httpx.Response) -> float:

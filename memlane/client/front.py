@@ -46,8 +46,9 @@ from memlane.contract.cost import (
 )
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse
+from memlane.contract.rejecting import error_of
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
-from memlane.errors import Conflict, FieldError, InvalidInput, NotFound, Unavailable
+from memlane.errors import InvalidInput, NotFound
 
 Item = MemoryItem | Mapping[str, Any]
 """A memory to be handed over, checked already or as a mapping of its fields."""
@@ -81,6 +82,8 @@ class Front(ABC):
         Raises:
             InvalidInput: names the field.
             Conflict: the key holds other content.
+            RateLimited: over a rate or a cap, also when it was sent again as often as the client does.
+            BudgetExceeded: a budget that refuses has no room for it.
             Unavailable: something is down; nothing was lost that was not reported.
         """
         return only_one(self.remember_many([parse(MemoryItem, {"agent": agent, "content": content, **fields})]))
@@ -88,9 +91,13 @@ class Front(ABC):
     def remember_many(self, items: Iterable[Item], *, atomic: bool = False) -> Batch:
         """Hand over up to 1,000 memories; good ones are taken in, bad ones are listed by index.
 
+        Those for which something is down, and those over a rate or a cap, are sent again as often as the client
+        repeats a request, when the server says; what is left then is listed with 503 or 429.
+
         Raises:
             InvalidInput: there are none, too many, or all are bad; for an atomic batch: one is.
             Conflict: an atomic batch holds a key that has other content; nothing was taken in.
+            RateLimited, BudgetExceeded: all of it is over a limit.
             Unavailable: nothing could be taken in.
         """
         result = self._remember(with_ids(items), atomic=atomic)
@@ -409,14 +416,10 @@ def only_one(batch: _OneBatch[R_co]) -> R_co:
     """The receipt of a batch of one.
 
     Raises:
-        Conflict, InvalidInput, Unavailable: what it was rejected for.
+        BudgetExceeded, Conflict, InvalidInput, RateLimited, Unavailable: what it was rejected for.
     """
     for rejection in batch.rejections:
-        if rejection.status == 409:
-            raise Conflict(rejection.detail, rejection.first)
-        if rejection.status == 422:
-            raise InvalidInput([FieldError(rejection.field or "body", rejection.detail)])
-        raise Unavailable(rejection.detail)
+        raise error_of(rejection)
     (receipt,) = batch.receipts
     assert receipt is not None
     return receipt

@@ -1,8 +1,6 @@
 """The client over HTTP."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from time import sleep
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,6 +11,7 @@ from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.front import Front
+from memlane.client.rest import merged, pause_before, refused, retryable
 from memlane.client.retrying import Retries, pause_s
 from memlane.contract import (
     BatchResult,
@@ -31,7 +30,7 @@ from memlane.contract import (
 from memlane.contract.cost import Budgets, BudgetsRequest, History, HistoryRequest, UsagePage, UsageRequest
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
-from memlane.errors import Unavailable
+from memlane.errors import BudgetExceeded, Unavailable
 
 T = TypeVar("T")
 
@@ -43,7 +42,8 @@ class Client(Front):
         url: of the gateway; MEMLANE_URL unless given.
         api_key: of the tenant; MEMLANE_API_KEY unless given.
         timeout: seconds for one request.
-        retries: how often a request is repeated after a 503 or a broken connection, with the same ids.
+        retries: how often a request is repeated after a 503, a 429 or a broken connection, with the same ids; it
+            waits before, after a 429 as long as the server says, up to a minute.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Client(Front):
         """Send a call, again if need be, and understand its answer.
 
         Raises:
-            Unavailable: it met a 503 or a broken connection each time.
+            Unavailable: it met a 503, a 429 or a broken connection each time.
             MemlaneError: the one that the server raised.
         """
         pauses = self._retries.pauses()
@@ -112,11 +112,16 @@ class Client(Front):
             planned = next(pauses, None)
             if planned is None:
                 break
-            sleep(planned)
-            call = calls.remember([items[index] for index in again])
-            with suppress(Unavailable):  # what was taken in before is reported all the same
-                result = merged(result, again, calls.understand(call, self._request(call)))
+            sleep(pause_before(planned, result))
+            result = merged(result, again, self._once([items[index] for index in again]))
         return result
+
+    def _once(self, items: Sequence[MemoryItem | Mapping[str, Any]]) -> BatchResult:
+        call = calls.remember(items)
+        try:
+            return calls.understand(call, self._request(call))
+        except (Unavailable, BudgetExceeded) as error:
+            return refused(len(items), error)
 
     def _recall(self, request: RecallRequest) -> Recalled:
         return self.send(calls.recall(request))
@@ -172,18 +177,3 @@ def headers(api_key: str) -> dict[str, str]:
 def unreachable(url: httpx.URL, error: httpx.TransportError) -> str:
     """A line about a connection that failed."""
     return f"{url.host}:{url.port or url.scheme} does not answer ({type(error).__name__})"
-
-
-def retryable(result: BatchResult) -> list[int]:
-    """The places of items that were rejected only because something is down."""
-    return [rejection.index for rejection in result.rejections if rejection.retryable]
-
-
-def merged(before: BatchResult, again: Sequence[int], later: BatchResult) -> BatchResult:
-    """The result of a batch after some of its items were sent again."""
-    receipts = list(before.receipts)
-    for place, receipt in zip(again, later.receipts, strict=True):
-        receipts[place] = receipt
-    kept = [rejection for rejection in before.rejections if rejection.index not in again]
-    moved = [replace(rejection, index=again[rejection.index]) for rejection in later.rejections]
-    return BatchResult.of(receipts, [*kept, *moved])

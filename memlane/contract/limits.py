@@ -54,6 +54,15 @@ VECTOR_ITEMS = 100
 WAIT_S = 60.0
 """Longest time that a request waits for a receipt, in seconds."""
 
+WEIGHT = 1_000
+"""Largest weight of a tenant."""
+
+RATE = 1_000_000_000
+"""Highest rate of a tenant or an agent, in items a minute."""
+
+OPEN_JOBS = 1_000_000_000_000
+"""Highest cap of a tenant's open jobs."""
+
 KEY_S = 10 * 366 * 86_400
 """Longest time that a key may be made for, or go on beside the one that takes its place, in seconds."""
 

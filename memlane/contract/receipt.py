@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 from uuid import UUID
 
@@ -38,11 +39,15 @@ class Rejection:
 
     Attributes:
         index: its place in the batch, from 0.
-        status: the HTTP status that it would have got alone: 409, 422 or 503.
+        status: the HTTP status that it would have got alone: 402, 409, 422, 429 or 503.
         field: the field at fault, where there is one.
         detail: what is wrong.
         first: for a conflict, the id of the memory that holds the key.
         retryable: whether the same item may be sent again.
+        retry_after_s: when it may be, in seconds; only with 429.
+        spent_micro: for 402, what is spent of the budget, in micro-dollars.
+        limit_micro: for 402, the budget, in micro-dollars.
+        resets_at: for 402, when the budget begins anew.
     """
 
     index: int
@@ -51,6 +56,10 @@ class Rejection:
     field: str | None = None
     first: UUID | None = None
     retryable: bool = False
+    retry_after_s: float | None = None
+    spent_micro: int | None = None
+    limit_micro: int | None = None
+    resets_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

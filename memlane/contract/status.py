@@ -133,11 +133,29 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """What a tenant may do; where nothing is set, the settings of gateways and workers hold.
+
+    Attributes:
+        weight: its share of each claim, beside the others'; 1 unless set.
+        rate: items that it may hand over in a minute.
+        agent_rate: the same, for each of its agents.
+        open_jobs: how many of its jobs may be open at once.
+    """
+
+    weight: int | None = None
+    rate: int | None = None
+    agent_rate: int | None = None
+    open_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TenantStatus:
-    """A tenant."""
+    """A tenant, and the limits that were set for it."""
 
     tenant: str
     created_at: datetime
+    limits: TenantLimits = TenantLimits()
 
 
 @dataclass(frozen=True, slots=True)

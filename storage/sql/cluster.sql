@@ -52,3 +52,9 @@ SELECT follows,
        current_setting('synchronous_standby_names') <> ''
 FROM pg_is_in_recovery() AS server(follows)
 WHERE NOT follows OR pg_last_wal_receive_lsn() IS NOT NULL;
+
+-- name: open_jobs
+-- How many jobs of tenants wait or are worked on; of all tenants unless some are named.
+SELECT tenant, count(*) FROM {shard}.jobs
+WHERE parked_at IS NULL AND (%(tenants)s::text[] IS NULL OR tenant = ANY(%(tenants)s::text[]))
+GROUP BY tenant;

@@ -3,8 +3,23 @@
 INSERT INTO control.tenants (tenant) VALUES (%(tenant)s) ON CONFLICT DO NOTHING RETURNING tenant;
 
 -- name: tenants
--- All tenants.
-SELECT tenant, created_at FROM control.tenants ORDER BY tenant;
+-- All tenants, with the limits that were set for them.
+SELECT tenant, created_at, weight, rate, agent_rate, open_jobs FROM control.tenants ORDER BY tenant;
+
+-- name: limits
+-- The limits of those tenants for which some were set.
+SELECT tenant, weight, rate, agent_rate, open_jobs FROM control.tenants
+WHERE coalesce(weight, rate, agent_rate, open_jobs) IS NOT NULL;
+
+-- name: set_limits
+-- Set those limits of a tenant that are given; null takes one back.
+UPDATE control.tenants
+SET weight = CASE WHEN 'weight' = ANY(%(given)s::text[]) THEN %(weight)s ELSE weight END,
+    rate = CASE WHEN 'rate' = ANY(%(given)s::text[]) THEN %(rate)s ELSE rate END,
+    agent_rate = CASE WHEN 'agent_rate' = ANY(%(given)s::text[]) THEN %(agent_rate)s ELSE agent_rate END,
+    open_jobs = CASE WHEN 'open_jobs' = ANY(%(given)s::text[]) THEN %(open_jobs)s ELSE open_jobs END
+WHERE tenant = %(tenant)s
+RETURNING weight, rate, agent_rate, open_jobs;
 
 -- name: create_key
 -- Add an API key by its hash, for a time or for good.

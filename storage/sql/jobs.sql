@@ -1,11 +1,12 @@
 -- name: claim
--- Lease due jobs of a kind, the same share for each tenant that has some, beginning after a tenant. A
--- tenant whose jobs are all put off takes no place. With each job comes the last tenant that was looked
+-- Lease due jobs of a kind, for each tenant that has some as its weight says, but at least one, beginning after a
+-- tenant. A tenant whose jobs are all put off takes no place. With each job comes the last tenant that was looked
 -- at, unless all were.
-WITH RECURSIVE looked_at (tenant, places) AS (
-    SELECT %(after)s::text, 0
+WITH RECURSIVE looked_at (tenant, places, weight) AS (
+    SELECT %(after)s::text, 0, 0
     UNION ALL
-    (SELECT next.tenant, looked_at.places + next.is_due::int
+    (SELECT next.tenant, looked_at.places + next.is_due::int,
+            CASE WHEN next.is_due THEN coalesce((%(weights)s::jsonb ->> next.tenant)::int, 1) ELSE 0 END
      FROM looked_at CROSS JOIN LATERAL (
          SELECT tenant, (  -- no EXISTS: that would be answered for all tenants at once
              SELECT true FROM {shard}.jobs j
@@ -17,7 +18,7 @@ WITH RECURSIVE looked_at (tenant, places) AS (
          ORDER BY tenant LIMIT 1) AS next
      WHERE looked_at.places < %(limit)s)
 ), scan AS (
-    SELECT max(places) AS places, max(tenant) AS last FROM looked_at
+    SELECT max(places) AS places, sum(weight) AS weights, max(tenant) AS last FROM looked_at
 ), picked AS MATERIALIZED (
     SELECT share.number
     FROM looked_at CROSS JOIN LATERAL (
@@ -25,9 +26,9 @@ WITH RECURSIVE looked_at (tenant, places) AS (
         WHERE kind = %(kind)s AND tenant = looked_at.tenant AND lease IS NULL AND parked_at IS NULL
               AND not_before <= now() AND deaths = 0
         ORDER BY not_before, number
-        LIMIT (SELECT %(limit)s::int / greatest(places, 1) FROM scan)
+        LIMIT (SELECT 1 + (%(limit)s::int - places) * looked_at.weight / weights FROM scan)
         FOR UPDATE SKIP LOCKED) AS share
-    WHERE looked_at.tenant <> %(after)s
+    WHERE looked_at.weight > 0
 ), lease AS (
     INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
     SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}

@@ -119,6 +119,7 @@ GRANT UPDATE (turns) ON {schema}.threads TO memlane_worker;
 GRANT UPDATE (state) ON {schema}.ids TO memlane_worker;
 GRANT UPDATE (lease, not_before, deaths, died_in, parked_at, error) ON {schema}.jobs TO memlane_worker;
 GRANT UPDATE (expires_at, error) ON {schema}.leases TO memlane_worker;
+GRANT UPDATE (target, reason) ON {schema}.strays TO memlane_worker;
 GRANT DELETE ON {schema}.jobs, {schema}.leases, {schema}.memories, {schema}.versions, {schema}.memory_stats,
     {schema}.embedding_cache, {schema}.strays TO memlane_worker;
 

@@ -5,13 +5,43 @@ SELECT %(id)s, %(task)s, %(tenant)s, %(reason)s, %(payload)s, %(target)s FROM {s
 ON CONFLICT DO NOTHING;
 
 -- name: targets
--- The shards that messages wait for.
-SELECT DISTINCT target FROM {shard}.strays WHERE target IS NOT NULL ORDER BY target;
+-- The shards that messages wait for; what is held back waits for room.
+SELECT DISTINCT target FROM {shard}.strays
+WHERE target IS NOT NULL AND reason NOT LIKE 'held: %%' ORDER BY target;
 
 -- name: waiting
 -- Messages that wait for a shard, oldest first.
 SELECT id, task, tenant, payload FROM {shard}.strays
-WHERE target = %(target)s ORDER BY received_at LIMIT %(limit)s;
+WHERE target = %(target)s AND reason NOT LIKE 'held: %%' ORDER BY received_at LIMIT %(limit)s;
+
+-- name: hold
+-- Hold parts of a message back that are over a limit, in their order.
+INSERT INTO {shard}.strays (id, task, tenant, reason, payload, target, received_at)
+SELECT h.id, %(task)s, %(tenant)s, h.reason, h.payload, h.target,
+       coalesce(%(since)s::timestamptz, now()) + h.place * interval '1 microsecond'
+FROM unnest(%(ids)s::uuid[], %(reasons)s::text[], %(payloads)s::text[], %(targets)s::int[])
+     WITH ORDINALITY AS h(id, reason, payload, target, place), {shard}.fence(%(epoch)s)
+ON CONFLICT DO NOTHING;
+
+-- name: held
+-- What is held back, oldest first, but for tenants and agents that have no room now. The payload is read only where
+-- it has to be: of others it may be no JSON that Postgres can read.
+SELECT id, tenant, CASE WHEN reason LIKE 'held: %%' THEN payload::jsonb #>> '{items,0,agent}' END, payload, received_at
+FROM {shard}.strays
+WHERE reason LIKE 'held: %%' AND target IS NOT NULL AND tenant <> ALL(%(tenants)s::text[])
+  AND CASE WHEN reason LIKE 'held: %%' AND tenant = ANY(%(agents_of)s::text[])
+           THEN (tenant, payload::jsonb #>> '{items,0,agent}')
+                NOT IN (SELECT * FROM unnest(%(agents_of)s::text[], %(agents)s::text[]))
+           ELSE true END
+ORDER BY received_at, id
+LIMIT %(limit)s;
+
+-- name: set_aside
+-- Leave to an operator what was held back for too long.
+UPDATE {shard}.strays SET target = NULL, reason = replace(reason, 'held: ', 'held back in vain: ')
+FROM {shard}.fence(%(epoch)s)
+WHERE reason LIKE 'held: %%' AND target IS NOT NULL AND received_at < now() - make_interval(secs => %(hold_s)s)
+RETURNING id;
 
 -- name: drop
 -- A message has reached its shard.
