@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memlane.admin import Admin
-from memlane.bench import limits_money, limits_rate
+from memlane.bench import limits_fairness, limits_money, limits_rate
 from memlane.bench.figures import Circumstances, circumstances
+from memlane.bench.limits_fairness import Fairness
 from memlane.bench.limits_money import KILLED, Asking, Race, Share
 from memlane.bench.limits_rate import Rate
 from memlane.bench.output import publish, say, told
@@ -36,13 +37,14 @@ class Limits:
     asking: Asking
     share: Share
     rate: Rate
+    fairness: Fairness
     circumstances: Circumstances
     versions: Mapping[str, str]
 
     @property
     def good(self) -> bool:
         """Whether what must hold does; how fast that is depends on the machine."""
-        return all(race.holds for race in self.races) and self.rate.kept
+        return all(race.holds for race in self.races) and self.rate.kept and self.fairness.kept
 
 
 def measure(seconds: float, *, short: bool, progress: Callable[[str], None]) -> Limits:
@@ -60,7 +62,8 @@ def measure(seconds: float, *, short: bool, progress: Callable[[str], None]) -> 
         progress(f"asking is {share.percent} % of the CPU seconds of an ingest run")
         here_and_now = circumstances(admin.status()), here.versions()
     rate = limits_rate.measure(seconds, progress)
-    return Limits(races, asking, share, rate, *here_and_now)
+    fairness = limits_fairness.measure(*((5_000, 3) if short else (100_000, 20)), progress)
+    return Limits(races, asking, share, rate, fairness, *here_and_now)
 
 
 def report(found: Limits) -> str:
@@ -80,6 +83,7 @@ def report(found: Limits) -> str:
         _asking(found.asking, found.share),
         "",
         limits_rate.report(found.rate),
+        limits_fairness.report(found.fairness),
         *told(found.circumstances, found.versions),
     ]
     return "\n".join(lines) + "\n"
