@@ -72,9 +72,8 @@ class Rules:
         cut: what a refusal leaves of the share of the limits that is used.
         rise: what a window with answers adds to that share.
         least: of the share.
-        least_guess: of the guess where no limit is set, which else is the number of requests in the last window.
-            it says little when the first ones are refused.
-        guess_rise: as `rise`, for a guess, which has to be found out sooner.
+        least_guess: of the guess where no limit is set, which else is what was sent lately, in requests a window.
+        guess_rise: what a window with answers adds to the share of a guess, as a part of that share.
         enough: the share of a guess at which it is dropped.
     """
 
@@ -83,7 +82,7 @@ class Rules:
     cut: float = 0.7
     rise: float = 0.1
     least: float = 0.05
-    least_guess: int = 60
+    least_guess: int = 300
     guess_rise: float = 0.5
     enough: float = 2.0
 

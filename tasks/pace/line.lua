@@ -25,6 +25,7 @@ local WAITING_US = 5000000   -- of somebody in line; asks again each half second
 local SLACK_US = 50000       -- a pause that ends no later than this after the one that is known is the same
 local SLICES = 120           -- of a window
 local MARGIN = 1.1           -- of what a request is expected to cost
+local LONGER = 4             -- than the provider says, at most, is waited where it refuses again and again
 
 local wanted, id = ARGV[1], ARGV[2]
 local rpm, tpm, places = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -85,6 +86,17 @@ local function note(key, at, count)
     recent(key, at)
     call('EXPIRE', key, LIFE_S)
   end
+end
+
+-- Requests in the last window, or what they would be at the pace of its last sixth, if that is more: who has just begun
+-- is not to be taken for slow.
+local function lately()
+  local slices, counts, sum = recent(KEYS[4], now - pushed)
+  local newest = 0
+  for _, began in ipairs(slices) do
+    if began > now - pushed - window / 6 then newest = newest + counts[began] end
+  end
+  return math.max(sum, newest * 6)
 end
 
 -- What a request will cost, at most its bound. Where the bounds are loose, requests that wait for their moments would
@@ -154,7 +166,7 @@ end
 local function raise()
   if again > 0 then save('again', 0) end
   if now <= raised or (share == 1 and guess == 0) then return end
-  share = share + (guess > 0 and guess_rise or rise) * math.min(now - raised, window) / window
+  share = share + (guess > 0 and guess_rise * share or rise) * math.min(now - raised, window) / window
   if guess > 0 and share >= enough then
     call('HDEL', KEYS[1], 'share', 'guess')
   elseif guess == 0 and share >= 1 then
@@ -223,19 +235,18 @@ function wants.over()
 end
 
 -- The provider refused, and said when to come again. The share is lowered once, not for the requests that were under
--- way meanwhile. Who is refused again after that found the provider's window still full: then we wait for twice as
--- long.
+-- way meanwhile. Who is refused again after that found the provider's window still full: then we wait for
+-- longer.
 function wants.refused()
   local at, for_us, sent = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
   leave()
   if sent > 0 then note(KEYS[4], now - pushed, sent) end
   if at <= cut then return hold_everybody(for_us) end
   if again > 0 then
-    for_us = math.max(for_us, math.min(for_us * 2 ^ again, window))
+    for_us = for_us * math.min(2 ^ again, LONGER)
   else
     if rpm == 0 and guess == 0 then
-      local _, _, lately = recent(KEYS[4], now - pushed)
-      save('guess', math.max(least_guess, lately))
+      save('guess', math.max(least_guess, lately()))
     end
     save('share', math.max(least, share * cut_to))
   end
