@@ -60,6 +60,9 @@ class WorkerClassName(StrEnum):
     SWEEP = "sweep"
 
 
+_TURN_S = 15.0
+"""How long a request may wait for its turn at a provider, and a little more."""
+
 SECRETS_DIR = Path("/run/secrets")
 """Where container engines put secrets."""
 
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
     embed_chars: Count = 400_000
     """Most characters in one request; OpenAI's limit is 300,000 tokens."""
     reservation_s: Seconds = 120.0
-    """After how long a call that nobody settled counts as charged; longer than a request takes."""
+    """After how long a call that nobody settled counts as charged; longer than one waits for its turn and takes."""
     minilm_dir: Path | None = None
     """Where the weights of minilm are; looked for in the installed package, then in the cache, unless set."""
     minilm_threads: Count = 1
@@ -258,9 +261,9 @@ class Settings(BaseSettings):
             raise ValueError(
                 "statement_timeout_s must be shorter than lease_s, or a stalled statement outlives its claim"
             )
-        if self.embed_timeout_s >= self.reservation_s:
+        if self.embed_timeout_s + _TURN_S > self.reservation_s:
             raise ValueError(
-                "embed_timeout_s must be shorter than reservation_s, or a call is charged while it is under way"
+                f"reservation_s must be {_TURN_S:g} s longer than embed_timeout_s, or calls under way count as charged"
             )
         if self.profile is Profile.PRODUCTION:
             self._fit_for_production()

@@ -76,15 +76,15 @@ class Provider:
         if refusal := self._still_refused():
             outcome.refusals.update(dict.fromkeys(asks, refusal))
             return None
-        try:
-            turn = self._pace.turn(sum(ask.tokens for ask in asks.values()), patience_s)
-        except ProviderRefused as refusal:
-            outcome.refusals.update(dict.fromkeys(asks, refusal))
-            return None
         loan = self._purse.lend(asks)
         outcome.refusals.update(loan.refused)
         if not loan.granted:
-            turn.unused()
+            return None
+        try:
+            turn = self._pace.turn(sum(ask.tokens for ask in loan.granted.values()), patience_s)
+        except ProviderRefused as refusal:
+            self._purse.settle(loan, {})
+            outcome.refusals.update(dict.fromkeys(loan.granted, refusal))
             return None
         begun = monotonic()
         try:

@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from threading import Lock
+from time import monotonic
 from uuid import UUID, uuid4
 
 import structlog
 from cachetools import LRUCache
 
-from memlane.errors import BudgetRefused, Unavailable
+from memlane.errors import BudgetRefused, MemlaneError, Unavailable
 from memlane.storage import spending
 from memlane.storage.nodes import Node
 from memlane.storage.spending import Answer, Call, Group, Used
@@ -31,8 +33,11 @@ _SOON_S = 2.0
 _SELDOM_S = 3600.0
 """The longest time until a budget is asked again: it may have been raised, and nobody said so."""
 
+_FRESH_S = 60.0
+"""How old it may be, when control is lost, that a tenant has no budgets; nobody sets one while it is away."""
+
 _MOST_TENANTS = 10_000
-"""Of how many tenants it is remembered whether they have budgets."""
+"""Of how many tenants it is remembered that they have no budgets."""
 
 _MOST_UNTOLD = 10_000
 """How many calls wait at most for control to learn of them."""
@@ -102,7 +107,9 @@ class Purse:
         self._model = model
         self._lives_s = lives_s
         self._price = price
-        self._budgeted: LRUCache[str, bool] = LRUCache(_MOST_TENANTS)
+        self._free: LRUCache[str, float] = LRUCache(_MOST_TENANTS)
+        """The tenants without budgets, and when control said so."""
+        self._asked_at = 0.0
         self._untold: deque[tuple[UUID | None, Mapping[Group, Used], Call | None]] = deque(maxlen=_MOST_UNTOLD)
         self._lock = Lock()
 
@@ -149,6 +156,8 @@ class Purse:
                 with self._lock:
                     self._untold.appendleft(known)
                 return
+            except MemlaneError as error:  # what was set aside becomes a charge
+                log.exception("spending.not_settled", why=str(error))
 
     def _reserve(
         self, asked: Mapping[int, Ask], also_refused: Mapping[int, BudgetRefused] | None = None
@@ -158,14 +167,23 @@ class Purse:
             tokens[ask.group] = tokens.get(ask.group, 0) + ask.tokens
         id_ = uuid4()
         answers = spending.reserve(self._control, id_, self._model, tokens, self._lives_s)
-        with self._lock:
-            for group, answer in answers.items():
-                self._price = answer.price
-                self._budgeted[group.tenant] = answer.budgeted
+        price = self._note(answers)
         granted = {place: ask for place, ask in asked.items() if answers[ask.group].granted}
         refused = {p: self._refusal(answers[ask.group]) for p, ask in asked.items() if p not in granted}
         left_out = {place: why for place, why in (also_refused or {}).items() if place not in asked}
-        return Loan(id_ if granted and self._price else None, granted, {**left_out, **refused}), answers
+        return Loan(id_ if granted and price else None, granted, {**left_out, **refused}), answers
+
+    def _note(self, answers: Mapping[Group, Answer]) -> int | None:
+        """Remember what control said, for when it does not answer; the price."""
+        with self._lock:
+            self._asked_at = monotonic()
+            for group, answer in answers.items():
+                self._price = answer.price
+                if answer.budgeted:
+                    self._free.pop(group.tenant, None)
+                else:
+                    self._free[group.tenant] = self._asked_at
+            return self._price
 
     def _refusal(self, answer: Answer) -> BudgetRefused:
         if answer.price is None:
@@ -179,8 +197,8 @@ class Purse:
     def _unasked(self, asked: Mapping[int, Ask], error: Unavailable) -> Loan:
         """What goes on while control does not answer: what is known to need no budget."""
         with self._lock:
-            free = self._price == 0
-            granted = {p: ask for p, ask in asked.items() if free or self._budgeted.get(ask.group.tenant) is False}
+            since = -inf if self._price == 0 else self._asked_at - _FRESH_S
+            granted = {p: ask for p, ask in asked.items() if self._free.get(ask.group.tenant, -inf) >= since}
         if len(granted) < len(asked):
             log.warning("spending.not_asked", why=str(error))
         refusal = BudgetRefused(f"{OVER_BUDGET}nobody can be asked", _SOON_S)

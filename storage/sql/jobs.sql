@@ -19,16 +19,33 @@ WITH RECURSIVE looked_at (tenant, places, weight) AS (
      WHERE looked_at.places < %(limit)s)
 ), scan AS (
     SELECT max(places) AS places, sum(weight) AS weights, max(tenant) AS last FROM looked_at
-), picked AS MATERIALIZED (
-    SELECT share.number
-    FROM looked_at CROSS JOIN LATERAL (
+), shares AS (
+    SELECT tenant, weight, 1 + (%(limit)s::int - scan.places) * weight / weights AS share
+    FROM looked_at CROSS JOIN scan WHERE weight > 0
+), taken AS MATERIALIZED (
+    SELECT shares.tenant, found.number
+    FROM shares CROSS JOIN LATERAL (
         SELECT number FROM {shard}.jobs
-        WHERE kind = %(kind)s AND tenant = looked_at.tenant AND lease IS NULL AND parked_at IS NULL
+        WHERE kind = %(kind)s AND tenant = shares.tenant AND lease IS NULL AND parked_at IS NULL
               AND not_before <= now() AND deaths = 0
         ORDER BY not_before, number
-        LIMIT (SELECT 1 + (%(limit)s::int - places) * looked_at.weight / weights FROM scan)
-        FOR UPDATE SKIP LOCKED) AS share
-    WHERE looked_at.weight > 0
+        LIMIT (SELECT shares.share)
+        FOR UPDATE SKIP LOCKED) AS found
+), hungry AS (  -- what some have left of their shares goes to those who may have more
+    SELECT tenant, weight, sum(weight) OVER () AS weights, %(limit)s::int - (SELECT count(*) FROM taken) AS places
+    FROM shares WHERE share = (SELECT count(*) FROM taken WHERE taken.tenant = shares.tenant)
+), more AS MATERIALIZED (
+    SELECT found.number
+    FROM hungry CROSS JOIN LATERAL (
+        SELECT number FROM {shard}.jobs
+        WHERE kind = %(kind)s AND tenant = hungry.tenant AND lease IS NULL AND parked_at IS NULL
+              AND not_before <= now() AND deaths = 0 AND number <> ALL(ARRAY(SELECT number FROM taken))
+        ORDER BY not_before, number
+        LIMIT (SELECT hungry.places * hungry.weight / hungry.weights)
+        FOR UPDATE SKIP LOCKED) AS found
+    WHERE hungry.places > 0
+), picked AS MATERIALIZED (
+    SELECT number FROM taken UNION ALL SELECT number FROM more
 ), lease AS (
     INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
     SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}

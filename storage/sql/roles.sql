@@ -51,6 +51,7 @@ GRANT INSERT, UPDATE, DELETE ON control.prices, control.budgets TO memlane_gatew
 GRANT DELETE ON control.spending TO memlane_gateway;
 GRANT EXECUTE ON FUNCTION control.spending_lock(), control.today(), control.starts(text, date), control.ends(text, date),
     control.concerned(text[], text[]), control.added_up(text[], text[], bigint[]),
+    control.begin_period(control.budgets, date),
     control.reserve(uuid, text, text[], text[], bigint[], float8),
     control.settle(uuid, text, text[], text[], float8[], float8[], int[], bigint[], int[], bigint[], int, float8),
     control.spend(control.reservations, text[], text[], bigint[]),
@@ -92,13 +93,14 @@ GRANT SELECT (tenant, weight, rate, agent_rate, open_jobs) ON control.tenants TO
 GRANT SELECT ON control.prices, control.budgets, control.spending, control.reservations, control.usage, control.latencies,
     control.alerts TO memlane_worker;
 GRANT INSERT ON control.spending, control.reservations, control.usage, control.latencies TO memlane_worker;
-GRANT UPDATE (settled, reserved) ON control.spending TO memlane_worker;
+GRANT UPDATE (settled, reserved, limit_micro) ON control.spending TO memlane_worker;
 GRANT UPDATE (requests, failed, texts, tokens, cost, saved_texts, saved_tokens, saved_cost) ON control.usage TO memlane_worker;
 GRANT UPDATE (requests, seconds) ON control.latencies TO memlane_worker;
 GRANT UPDATE (expires_at), DELETE ON control.reservations TO memlane_worker;
 GRANT INSERT, UPDATE (told_at, tries), DELETE ON control.alerts TO memlane_worker;
 GRANT EXECUTE ON FUNCTION control.spending_lock(), control.today(), control.starts(text, date), control.ends(text, date),
     control.concerned(text[], text[]), control.added_up(text[], text[], bigint[]),
+    control.begin_period(control.budgets, date),
     control.reserve(uuid, text, text[], text[], bigint[], float8),
     control.settle(uuid, text, text[], text[], float8[], float8[], int[], bigint[], int[], bigint[], int, float8),
     control.spend(control.reservations, text[], text[], bigint[]), control.charge_one()

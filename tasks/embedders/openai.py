@@ -4,6 +4,9 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
 import httpx
@@ -24,8 +27,10 @@ _WINDOW = 8191
 _SPECIAL = 4
 """Tokens beside those of its bytes that a text may have: what a tokenizer puts before and after it."""
 
-_BETWEEN = (502, 504)
-"""What proxies answer that got no answer themselves."""
+_OF_ITS_OWN = (500, 501, 503)
+"""Answers of 5xx that a provider gives itself; the others come from proxies that got none, or no whole one."""
+
+_MOST_TOKENS = 2**31 - 1
 
 
 class OpenAIEmbedder:
@@ -63,7 +68,7 @@ class OpenAIEmbedder:
                 input=list(texts), model=self._name, encoding_format="base64", **self._extra
             )
             answer = json.loads(raw.content)
-            tokens = int((answer.get("usage") or {}).get("total_tokens", 0)) or None
+            tokens = _tokens(answer)
             return Embedding(unit_rows(_rows(answer), len(texts), self.model.dims), tokens or 0)
         except openai.BadRequestError:
             return self._shortened(texts)
@@ -76,7 +81,7 @@ class OpenAIEmbedder:
         except ProviderRefused as refusal:
             refusal.tokens = tokens
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise ProviderRefused("the provider's answer is not what its API promises", tokens=tokens) from None
 
     def _shortened(self, texts: Sequence[str]) -> Embedding:
@@ -125,7 +130,18 @@ def _refusal(error: openai.APIStatusError) -> ProviderRefused:
     detail, after_s = f"the provider answered {error.status_code}", _retry_after_s(error)
     if error.status_code == 429 or (error.status_code == 503 and "retry-after" in error.response.headers):
         return RateRefused(detail, after_s)
-    return ProviderRefused(detail, after_s, tokens=None if error.status_code in _BETWEEN else 0)
+    return ProviderRefused(detail, after_s, tokens=None if _unknown(error.status_code) else 0)
+
+
+def _unknown(status: int) -> bool:
+    """Whether an answer leaves open what the provider did."""
+    return status == 408 or (status >= 500 and status not in _OF_ITS_OWN)
+
+
+def _tokens(answer: dict[str, Any]) -> int | None:
+    """How many tokens were charged, as far as the answer says so and can be believed."""
+    said = (answer.get("usage") or {}).get("total_tokens")
+    return said if isinstance(said, int) and 0 < said <= _MOST_TOKENS else None
 
 
 def _never_sent(error: openai.APIError) -> bool:
@@ -134,7 +150,13 @@ def _never_sent(error: openai.APIError) -> bool:
 
 
 def _retry_after_s(error: openai.APIStatusError) -> float:
+    """When to come again: in seconds, or at a date (RFC 9110, 10.2.3)."""
+    said = error.response.headers.get("retry-after", "1")
     try:
-        return max(0.1, min(float(error.response.headers.get("retry-after", "1")), 3600.0))
+        after_s = float(said)
     except ValueError:
-        return 1.0
+        try:
+            after_s = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            after_s = 1.0
+    return max(0.1, min(after_s, 3600.0)) if isfinite(after_s) else 1.0

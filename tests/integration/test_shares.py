@@ -37,12 +37,17 @@ def claimed(shard: Shard, limit: int, weights: Mapping[str, int], after: str = "
 
 def test_shares_are_as_the_weights_say(lane: Lane, shard: Shard) -> None:
     open_jobs(lane, shard, {"acme": 400, "beta": 400, "gamma": 2})
-    assert claimed(shard, 200, {"acme": 3}) == {"acme": 119, "beta": 40, "gamma": 2}
-    assert claimed(shard, 200, {}) == {"acme": 66, "beta": 66, "gamma": 2}
+    assert claimed(shard, 200, {"acme": 3}) == {"acme": 148, "beta": 49, "gamma": 2}
+    assert claimed(shard, 200, {}) == {"acme": 99, "beta": 99, "gamma": 2}
     assert claimed(shard, 200, {"acme": 1000}) == {"acme": 197, "beta": 1, "gamma": 1}
     assert claimed(shard, 3, {"acme": 1000}) == {"acme": 1, "beta": 1, "gamma": 1}
     assert claimed(shard, 2, {"acme": 1000}) == {"acme": 1, "beta": 1}
     assert claimed(shard, 2, {"acme": 1000}, after="beta") == {"gamma": 2}
+
+
+def test_what_one_has_left_of_its_share_goes_to_the_others(lane: Lane, shard: Shard) -> None:
+    open_jobs(lane, shard, {"light": 400, "vip": 1})
+    assert claimed(shard, 100, {"vip": 100}) == {"light": 99, "vip": 1}
 
 
 def test_any_weights_leave_everybody_something(lane: Lane, shard: Shard) -> None:
@@ -59,7 +64,7 @@ def test_any_weights_leave_everybody_something(lane: Lane, shard: Shard) -> None
             total = sum(weights.get(name, 1) for name in names)
             for name in names:
                 fair = 1 + (limit - len(names)) * weights.get(name, 1) // total
-                assert found[name] == min(30, fair)
+                assert found[name] >= min(30, fair)
 
     holds()
 

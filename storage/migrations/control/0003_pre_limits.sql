@@ -118,6 +118,19 @@ RETURNS TABLE (tenant text, agent text, tokens numeric) LANGUAGE sql IMMUTABLE A
     GROUP BY g.t, k.a
 $$;
 
+-- A part of others: the account of a budget for the period that a day lies in, with what was used and is under way in it.
+CREATE FUNCTION control.begin_period(of_ control.budgets, day date) RETURNS void LANGUAGE sql VOLATILE AS $$
+    INSERT INTO control.spending (tenant, agent, period, starts, limit_micro, settled, reserved)
+    SELECT of_.tenant, of_.agent, of_.period, b.began, of_.limit_micro,
+           (SELECT coalesce(sum(u.cost), 0) FROM control.usage u
+            WHERE u.tenant = of_.tenant AND of_.agent IN ('', u.agent) AND u.day >= b.began),
+           (SELECT coalesce(sum(g.k * r.price), 0)
+            FROM control.reservations r CROSS JOIN unnest(r.tenants, r.agents, r.tokens) AS g(t, a, k)
+            WHERE g.t = of_.tenant AND of_.agent IN ('', g.a) AND r.day >= b.began)
+    FROM control.starts(of_.period, begin_period.day) AS b(began)
+    ON CONFLICT (tenant, agent, period, starts) DO UPDATE SET limit_micro = EXCLUDED.limit_micro
+$$;
+
 -- Set aside what a call may cost, for each group (tenant, agent) whose budgets allow it; one row for each group.
 -- What is refused comes with the tokens that there would be room for, whether there will be more when calls
 -- under way are settled, and when the budgets that are in the way begin anew. No price: refused where there is a budget.
@@ -133,25 +146,25 @@ DECLARE
     given int[];
     with_budgets text[];
     budgets int;
-    locked int;
+    begun int;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(control.spending_lock());
     today := control.today();
     SELECT p.micro_per_million INTO reserve.price FROM control.prices p WHERE p.model = called;
     with_budgets := ARRAY(SELECT DISTINCT b.tenant FROM control.budgets b WHERE b.tenant = ANY(tenants));
-    SELECT count(*) INTO budgets FROM control.concerned(tenants, agents) WHERE with_budgets <> '{}';
+    SELECT count(*), count(s.starts) INTO budgets, begun
+    FROM control.concerned(tenants, agents) b
+    LEFT JOIN control.spending s ON s.tenant = b.tenant AND s.agent = b.agent AND s.period = b.period
+                                    AND s.starts = control.starts(b.period, today)
+    WHERE with_budgets <> '{}';
+    IF begun < budgets THEN  -- one after the other, or those who begin several would wait for each other
+        PERFORM pg_advisory_xact_lock(control.spending_lock() + 1);
+        PERFORM control.begin_period(b, today) FROM control.concerned(tenants, agents) b;
+    END IF;
     IF budgets > 0 THEN
-        LOOP
-            PERFORM FROM control.spending s JOIN control.concerned(tenants, agents) b USING (tenant, agent, period)
-            WHERE s.starts = control.starts(s.period, today)
-            ORDER BY s.tenant, s.agent, s.period FOR UPDATE OF s;
-            GET DIAGNOSTICS locked = ROW_COUNT;
-            EXIT WHEN locked = budgets;
-            INSERT INTO control.spending (tenant, agent, period, starts, limit_micro)  -- a period begins
-            SELECT b.tenant, b.agent, b.period, control.starts(b.period, today), b.limit_micro
-            FROM control.concerned(tenants, agents) b
-            ON CONFLICT DO NOTHING;
-        END LOOP;
+        PERFORM FROM control.spending s JOIN control.concerned(tenants, agents) b USING (tenant, agent, period)
+        WHERE s.starts = control.starts(s.period, today)
+        ORDER BY s.tenant, s.agent, s.period FOR UPDATE OF s;
     END IF;
 
     IF budgets = 0 THEN
@@ -211,7 +224,7 @@ BEGIN
 END $$;
 
 -- What a call came to, for each group: it ends the reservation, if there was one, and goes to the usage. False: the
--- reservation had run out, and is charged already.
+-- reservation is not there any more. It had run out, and is charged and counted already; or this is said twice.
 CREATE FUNCTION control.settle(
     reservation uuid, called text, tenants text[], agents text[], requests float8[], failed float8[], texts int[],
     tokens bigint[], saved_texts int[], saved_tokens bigint[], sent int, took_s float8
@@ -219,28 +232,26 @@ CREATE FUNCTION control.settle(
 #variable_conflict use_column
 DECLARE
     held control.reservations;
-    charged bigint[] := tokens;
-    late boolean := false;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(control.spending_lock());
     IF reservation IS NOT NULL THEN
         DELETE FROM control.reservations WHERE id = reservation RETURNING * INTO held;
-        late := NOT FOUND;
-        IF late THEN
-            charged := array_fill(0::bigint, ARRAY[cardinality(tokens)]);
-        ELSE
-            PERFORM control.spend(held, tenants, agents, charged);
+        IF NOT FOUND THEN
+            RETURN false;
         END IF;
-    END IF;
-    IF held.id IS NULL THEN
+    ELSE  -- control could not be asked before the call: what it cost is spent all the same
         held.day := control.today();
-        SELECT p.micro_per_million INTO held.price FROM control.prices p WHERE p.model = called;
+        SELECT coalesce(max(p.micro_per_million), 0) INTO held.price FROM control.prices p WHERE p.model = called;
+        held.tenants := tenants;
+        held.agents := agents;
+        held.tokens := array_fill(0::bigint, ARRAY[cardinality(tokens)]);
     END IF;
+    PERFORM control.spend(held, tenants, agents, tokens);
     INSERT INTO control.usage AS u (day, tenant, agent, model, requests, failed, texts, tokens, cost,
                                     saved_texts, saved_tokens, saved_cost)
-    SELECT held.day, g.t, g.a, called, sum(g.r), sum(g.f), sum(g.n), sum(g.k), sum(g.k) * coalesce(held.price, 0),
-           sum(g.sn), sum(g.sk), sum(g.sk) * coalesce(held.price, 0)
-    FROM unnest(tenants, agents, requests, failed, texts, charged, saved_texts, saved_tokens)
+    SELECT held.day, g.t, g.a, called, sum(g.r), sum(g.f), sum(g.n), sum(g.k), sum(g.k) * held.price,
+           sum(g.sn), sum(g.sk), sum(g.sk) * held.price
+    FROM unnest(tenants, agents, requests, failed, texts, tokens, saved_texts, saved_tokens)
          AS g(t, a, r, f, n, k, sn, sk)
     GROUP BY g.t, g.a ORDER BY g.t, g.a
     ON CONFLICT (day, tenant, agent, model) DO UPDATE
@@ -253,7 +264,7 @@ BEGIN
         VALUES (called, 2 ^ ceil(log(2, greatest(sent, 1)::numeric)), 1, took_s)
         ON CONFLICT (model, texts) DO UPDATE SET requests = l.requests + 1, seconds = l.seconds + EXCLUDED.seconds;
     END IF;
-    RETURN NOT late;
+    RETURN true;
 END $$;
 
 -- A part of others: turn what a reservation has set aside into what was charged.
@@ -285,12 +296,14 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM control.spend(held, held.tenants, held.agents, held.tokens);
-    INSERT INTO control.usage AS u (day, tenant, agent, model, tokens, cost)
-    SELECT held.day, g.t, g.a, held.model, sum(g.k), sum(g.k) * held.price
+    INSERT INTO control.usage AS u (day, tenant, agent, model, requests, failed, tokens, cost)
+    SELECT held.day, g.t, g.a, held.model, sum(1.0 / cardinality(held.tenants)), sum(1.0 / cardinality(held.tenants)),
+           sum(g.k), sum(g.k) * held.price
     FROM unnest(held.tenants, held.agents, held.tokens) AS g(t, a, k)
     GROUP BY g.t, g.a ORDER BY g.t, g.a
     ON CONFLICT (day, tenant, agent, model) DO UPDATE
-    SET tokens = u.tokens + EXCLUDED.tokens, cost = u.cost + EXCLUDED.cost;
+    SET requests = u.requests + EXCLUDED.requests, failed = u.failed + EXCLUDED.failed,
+        tokens = u.tokens + EXCLUDED.tokens, cost = u.cost + EXCLUDED.cost;
     RETURN true;
 END $$;
 
@@ -298,21 +311,14 @@ END $$;
 CREATE FUNCTION control.set_budget(whose text, who text, every text, most_micro bigint, then_ text) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    began date;
+    made control.budgets;
 BEGIN
     PERFORM pg_advisory_xact_lock(control.spending_lock());
-    began := control.starts(every, control.today());
     INSERT INTO control.budgets (tenant, agent, period, limit_micro, at_limit) VALUES (whose, who, every, most_micro, then_)
     ON CONFLICT (tenant, agent, period) DO UPDATE
-    SET limit_micro = EXCLUDED.limit_micro, at_limit = EXCLUDED.at_limit, set_at = now();
-    INSERT INTO control.spending (tenant, agent, period, starts, limit_micro, settled, reserved)
-    SELECT whose, who, every, began, most_micro,
-           (SELECT coalesce(sum(u.cost), 0) FROM control.usage u
-            WHERE u.tenant = whose AND who IN ('', u.agent) AND u.day >= began),
-           (SELECT coalesce(sum(g.k * r.price), 0)
-            FROM control.reservations r CROSS JOIN unnest(r.tenants, r.agents, r.tokens) AS g(t, a, k)
-            WHERE g.t = whose AND who IN ('', g.a) AND r.day >= began)
-    ON CONFLICT (tenant, agent, period, starts) DO UPDATE SET limit_micro = EXCLUDED.limit_micro;
+    SET limit_micro = EXCLUDED.limit_micro, at_limit = EXCLUDED.at_limit, set_at = now()
+    RETURNING * INTO made;
+    PERFORM control.begin_period(made, control.today());
 END $$;
 
 -- Take a budget away; calls under way are settled all the same. False: there was none.
