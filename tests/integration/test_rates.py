@@ -14,7 +14,7 @@ from memlane.contract.status import TenantLimits
 from memlane.embedded.redis import Redis
 from memlane.errors import InvalidInput, RateLimited
 from memlane.tasks.counts import WINDOW_S, Asked, Counts, OwnCounts, RedisCounts, Window
-from memlane.tasks.rates import Rates
+from memlane.tasks.rates import Rates, TooManyAtOnce
 from tests.proxy import Proxy
 from tests.support import eventually
 
@@ -165,7 +165,7 @@ def test_what_could_never_pass_is_bad_input() -> None:
     limited = rates(None, rate=20, agent_rate=10)
     assert isinstance(limited.take("acme", {"ada": 15, "bob": 6}).refused["bob"], InvalidInput)
     found = limited.take("acme", {"ada": 15, "bob": 5})
-    assert {name: type(error) for name, error in found.refused.items()} == {"ada": InvalidInput}
+    assert {name: type(error) for name, error in found.refused.items()} == {"ada": TooManyAtOnce}
     assert "agent's rate of 10 a minute" in str(found.refused["ada"])
     assert [policy.left for policy in found.policies] == [15, 5]
 
