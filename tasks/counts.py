@@ -93,9 +93,9 @@ local answer, agents, total = {gone}, {}, tonumber(ARGV[3])
 local function found(key)
     local kept = redis.call('HMGET', key, 'slot', 'now', 'before')
     local of, count, before = tonumber(kept[1]) or 0, tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
-    if of == slot then return {key, count, before} end
-    if of == slot - 1 then return {key, 0, count} end
-    return {key, 0, 0}
+    if of == slot then return {key, count, before, false} end
+    if of == slot - 1 then return {key, 0, count, true} end
+    return {key, 0, 0, true}
 end
 local function fits(one, limit, cost)
     return one[3] * (1 - gone / window) + one[2] + cost <= limit
@@ -104,7 +104,7 @@ local function add(one, cost)
     if cost > 0 then
         one[2] = one[2] + cost
         redis.call('HSET', one[1], 'slot', slot, 'now', one[2], 'before', one[3])
-        redis.call('PEXPIRE', one[1], 2 * window)
+        if one[4] then redis.call('PEXPIRE', one[1], 2 * window) end
     end
 end
 local function say(one, did)

@@ -80,6 +80,7 @@ class Rates:
         self._shared = shared
         self._own = OwnCounts()
         self._down = False
+        self._late = False
         self._again_at = 0.0
         self._lock = Lock()
 
@@ -130,6 +131,7 @@ class Rates:
         except redis.RedisError as error:
             self._note(error)
             return self._own.take(tenant, agents)
+        self._late = False
         if self._down:
             self._down = False
             log.info("rates.shared_again")
@@ -146,8 +148,11 @@ class Rates:
             return True
 
     def _note(self, error: redis.RedisError) -> None:
-        """Say once that Redis does not answer, until it does again."""
+        """Say once that Redis does not answer, until it does again. One answer that is late may be a slow disk's."""
         with self._lock:
+            if isinstance(error, redis.TimeoutError) and not self._late:
+                self._late = True
+                return
             self._again_at = monotonic() + _AGAIN_S
             first, self._down = not self._down, True
         if first:

@@ -15,7 +15,7 @@ from memlane.embedded.redis import Redis
 from memlane.errors import InvalidInput, RateLimited
 from memlane.tasks.counts import WINDOW_S, Asked, Counts, OwnCounts, RedisCounts, Window
 from memlane.tasks.rates import Rates, TooManyAtOnce
-from tests.proxy import Proxy
+from tests.proxy import Proxy, Way
 from tests.support import eventually
 
 Plant = Callable[[str, int, int], None]
@@ -199,3 +199,15 @@ def test_redis_that_is_gone_is_not_waited_for(link: tuple[Proxy, str], way: str)
     assert 49 <= sum(not answer.refused for answer in answers) <= 51, "it counts on, alone and from nothing"
     proxy.mend()
     eventually(lambda: bool(limited.take(fresh(), {"ada": 1}).policies) and not limited.alone)
+
+
+def test_one_late_answer_is_not_the_end_of_sharing(link: tuple[Proxy, str]) -> None:
+    """A disk may be slow once; that request is counted here, the next one in Redis again."""
+    proxy, url = link
+    tenant, limited = fresh(), rates(url, rate=50)
+    limited.take(tenant, {"ada": 1})
+    proxy.stall(Way.TO_CLIENT)
+    assert limited.take(tenant, {"ada": 1}).refused == {}
+    assert not limited.alone
+    proxy.mend()
+    eventually(lambda: limited.take(tenant, {"ada": 0}).policies[0].left in (48, 49) and not limited.alone)
