@@ -1,6 +1,6 @@
 """Embedding a batch of texts: the cache first, then one request for the rest, which the cache then keeps."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +25,9 @@ K = TypeVar("K", bound=Hashable)
 
 _LONGEST_S = 60.0
 """The longest pause before a provider that was down is asked again."""
+
+_MOST_PAYERS = 4
+"""How many groups are asked to pay for a text, one after the other."""
 
 _SELDOM_S = 3600.0
 """The longest pause before a text that a provider refused is tried again."""
@@ -68,29 +71,52 @@ def embed(lane: Lane, texts: Mapping[K, Wanted], patience_s: float) -> Vectors[K
     """
     named = {key: Text(one.group.tenant, text_hash(one.text)) for key, one in texts.items()}
     known = embedding_cache.find(lane.cluster, lane.model.name, list(dict.fromkeys(named.values())))
-    missing: dict[Text, K] = {}
-    for key, text in named.items():
-        if text not in known:
-            missing.setdefault(text, key)
-    answer = lane.provider.embed([texts[key] for key in missing.values()], patience_s)
-    places = dict(enumerate(missing))
-    fresh = {places[place]: Cached(row, answer.tokens[place]) for place, row in answer.vectors.items()}
+    fresh: dict[Text, Cached] = {}
+    refused: dict[Text, dict[Group, ProviderRefused]] = {}
+    paid: dict[Text, K] = {}
+    for payers in _payers(texts, {key: text for key, text in named.items() if text not in known}):
+        asked = {text: key for text, key in payers.items() if text not in fresh and _only_budgets(refused.get(text))}
+        answer = lane.provider.embed([texts[key] for key in asked.values()], patience_s)
+        for place, (text, key) in enumerate(asked.items()):
+            if place in answer.vectors:
+                fresh[text], paid[text] = Cached(answer.vectors[place], answer.tokens[place]), key
+            else:
+                refused.setdefault(text, {})[texts[key].group] = answer.refusals[place]
     if fresh:
         embedding_cache.keep(lane.cluster, lane.model.name, fresh)
     every = {**known, **fresh}
-    refused = {places[place]: refusal for place, refusal in answer.refusals.items()}
-    _note_saved(
-        lane,
-        {
-            key: (texts[key].group, every[text])
-            for key, text in named.items()
-            if text in every and missing.get(text) != key
-        },
-    )
+    saved = {key: (texts[key].group, every[text]) for key, text in named.items() if text in every}
+    _note_saved(lane, {key: one for key, one in saved.items() if paid.get(named[key]) != key})
     return Vectors(
         {key: every[text].vector for key, text in named.items() if text in every},
-        {key: refused[text] for key, text in named.items() if text in refused},
+        {key: _why(refused, text, texts[key].group) for key, text in named.items() if text not in every},
     )
+
+
+def _payers(texts: Mapping[K, Wanted], named: Mapping[K, Text]) -> Iterator[Mapping[Text, K]]:
+    """For each text somebody who pays for it: the first who wants it, then those of other groups, round by round."""
+    rounds: list[dict[Text, K]] = [{}]
+    groups: dict[Text, set[Group]] = {}
+    for key, text in named.items():
+        known = groups.setdefault(text, set())
+        if texts[key].group in known or len(known) == _MOST_PAYERS:
+            continue
+        if len(known) == len(rounds):
+            rounds.append({})
+        rounds[len(known)][text] = key
+        known.add(texts[key].group)
+    return iter(rounds)
+
+
+def _only_budgets(refused: Mapping[Group, ProviderRefused] | None) -> bool:
+    """Whether nothing but budgets was in the way of a text, so that another group may pay for it."""
+    return all(isinstance(why, BudgetRefused) for why in (refused or {}).values())
+
+
+def _why(refused: Mapping[Text, Mapping[Group, ProviderRefused]], text: Text, group: Group) -> ProviderRefused:
+    """Why a group has no vector of a text: its own refusal, or that of who was asked last in its place."""
+    whys = refused[text]
+    return whys.get(group) or list(whys.values())[-1]
 
 
 def _note_saved(lane: Lane, saved: Mapping[K, tuple[Group, Cached]]) -> None:

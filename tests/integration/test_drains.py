@@ -143,7 +143,7 @@ def test_a_claim_shares_out_among_tenants(lane: Lane, shard: Shard) -> None:
     claim = jobs.claim(shard, Kind.REMEMBER, Terms("somebody", 30.0, 12))
     assert claim is not None
     shares = [[job.tenant for job in claim.jobs].count(tenant) for tenant in ("acme", "bolt", "cube")]
-    assert shares == [4, 3, 3]
+    assert shares == [6, 3, 3]
 
 
 def test_claims_rotate_over_more_tenants_than_they_take(lane: Lane, shard: Shard) -> None:

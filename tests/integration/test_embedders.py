@@ -6,6 +6,8 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,7 +22,7 @@ from starlette.routing import Route
 
 from memlane.bench.provider import FakeProvider
 from memlane.config.settings import Settings, load_settings
-from memlane.errors import ModelMissing, ProviderRefused
+from memlane.errors import ModelMissing, ProviderRefused, RateRefused
 from memlane.storage.spending import Group
 from memlane.tasks.embedders import Embedder, make_embedder, model_of
 from memlane.tasks.provider import Provider, Wanted
@@ -161,6 +163,41 @@ def test_every_bad_answer_is_a_refusal(name: str) -> None:
         with pytest.raises(ProviderRefused) as caught:
             embedder.embed(["secret text", "another"])
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "charged"),
+    [(7, 7), (-5, None), (0, None), (10**30, None), (float("inf"), None), ("7", None), (None, None)],
+)
+def test_a_count_of_tokens_that_cannot_be_is_none(said: object, charged: int | None) -> None:
+    def answer(texts: list[str]) -> Response:
+        usage = {"usage": {"total_tokens": said}}
+        return Response(json.dumps({**json.loads(bytes(data([GOOD for _ in texts]).body)), **usage}))
+
+    with serving(answering(answer)) as url:
+        assert make_embedder(openai_settings(url)).embed(["text"]).tokens == (charged or 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "charged"), [(400, 0), (401, 0), (408, None), (500, 0), (502, None), (503, 0), (504, None), (524, None)]
+)
+def test_what_an_error_cost(status: int, charged: int | None) -> None:
+    with (
+        serving(answering(lambda _: JSONResponse({"error": {}}, status))) as url,
+        pytest.raises(ProviderRefused) as caught,
+    ):
+        make_embedder(openai_settings(url)).embed(["text"])
+    assert caught.value.tokens == charged
+
+
+def test_a_date_says_when_to_come_again() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    with (
+        serving(answering(lambda _: JSONResponse({"error": {}}, 429, {"Retry-After": later}))) as url,
+        pytest.raises(RateRefused) as caught,
+    ):
+        make_embedder(openai_settings(url)).embed(["text"])
+    assert 110 < caught.value.retry_after_s <= 120
 
 
 def test_nobody_there_is_a_refusal() -> None:

@@ -1,7 +1,9 @@
 """Spending: settled and set aside never exceed a budget, and what is not allowed is put off, not lost."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from random import Random
 from uuid import UUID, uuid4
 
 import pytest
@@ -140,7 +142,7 @@ def test_a_reservation_that_nobody_settles_becomes_a_charge(control: Node, lane:
     assert spent(control) == (60, 0)
     purse.settle(late, late.used({0: 10}))  # its holder was only slow: it is charged already
     assert spent(control) == (60, 0)
-    assert usage(control)[ADA] == (1, 0, 1, 60, 60)
+    assert usage(control)[ADA] == (1, 1, 0, 60, 60)
 
 
 def test_a_budget_counts_what_was_spent_before_it_and_what_is_under_way(control: Node, purse: Purse) -> None:
@@ -203,6 +205,22 @@ def test_periods_are_those_of_the_calendar_in_utc(control: Node, day: date) -> N
     assert (day_starts, starts) == (day, month)
     assert day_ends == datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
     assert ends == datetime.combine(after, datetime.min.time(), UTC)
+
+
+def test_periods_begin_for_many_at_once_without_a_deadlock(control: Node) -> None:
+    for number in range(12):
+        control.run(b"INSERT INTO control.tenants (tenant) VALUES (%(tenant)s)", {"tenant": f"t{number}"})
+        budget(control, f"t{number}", "", 1_000_000)
+
+    def reserve(seed: int) -> int:
+        names = Random(seed).sample(range(12), 8)
+        if not seed % 3:
+            control.run(b"DELETE FROM control.spending WHERE tenant = %(tenant)s", {"tenant": f"t{names[0]}"})
+        groups = {Group(f"t{number}", ""): 1 for number in names}
+        return sum(answer.granted for answer in spending.reserve(control, uuid4(), MODEL, groups, 60.0).values())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(reserve, range(200))) == {8}
 
 
 GROUPS = st.sampled_from([ADA, BOB, EVE])
@@ -355,6 +373,19 @@ def test_one_tenants_empty_budget_holds_up_nobody_else(
 
 
 @pytest.mark.usefixtures("costly")
+def test_who_has_money_pays_for_a_text_that_another_cannot_pay_for(
+    lane: Lane, control: Node, settings: Settings
+) -> None:
+    budget(control, "acme", "poor", 1)
+    agents = iter(f"rich-{n}" for n in range(1000))
+    rich = next(a for a in agents if lane.cluster.shard_of("acme", a) == lane.cluster.shard_of("acme", "poor"))
+    remembered(lane, item("tea is green", agent="poor"), item("tea is green", agent=rich))
+    assert count_rows(settings, lane.cluster, lane.table) == 2
+    assert usage(control).keys() == {Group("acme", rich)}
+    assert usage_saved(control) == (1, 3, 3)
+
+
+@pytest.mark.usefixtures("costly")
 def test_a_text_that_comes_twice_is_paid_for_once(lane: Lane, control: Node) -> None:
     remembered(lane, *(item("tea is green", agent=f"agent-{n}") for n in range(4)))
     assert sum(used[3] for used in usage(control).values()) == 3
@@ -390,6 +421,8 @@ def test_while_control_is_down_only_those_without_a_budget_go_on(lane: Lane, con
     assert isinstance(loan.refused[0], BudgetRefused)
     lane.purse.settle(loan, loan.used({1: 4}))
     lane.purse._control = control
+    budget(control, "rival", "", 100)
     lane.purse.saved({EVE: (1, 2)})  # whatever is told next brings along what is not told yet
     nowhere.close()
     assert usage(control)[EVE] == (1, 0, 1, 4, 4)
+    assert spent(control, "rival") == (4, 1)  # what control could not be asked for is spent all the same
