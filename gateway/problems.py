@@ -72,6 +72,7 @@ class Problem(BaseModel):
         spent_micro: for a budget that is exceeded, what is spent of it, in micro-dollars.
         limit_micro: for a budget that is exceeded, the budget, in micro-dollars.
         resets_at: for a budget that is exceeded, when it begins anew.
+        limit: for 429, what it is over: `tenant`, `agent` (their rates) or `open_jobs`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +87,7 @@ class Problem(BaseModel):
     spent_micro: int | None = None
     limit_micro: int | None = None
     resets_at: datetime | None = None
+    limit: str | None = None
 
 
 def failing(*kinds: type[MemlaneError]) -> dict[int | str, dict[str, Any]]:
@@ -121,6 +123,8 @@ def problem(error: MemlaneError) -> Response:
         body["errors"] = [_field(field) for field in error.fields]
     if isinstance(error, Conflict) and error.first is not None:
         body["first"] = str(error.first)
+    if isinstance(error, RateLimited):
+        body["limit"] = error.limit
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, _RETRY_AFTER.get(status, round)(error.retry_after_s)))
     if status == 401:

@@ -232,7 +232,7 @@ class Admin:
         *,
         agent: str | None = None,
         period: Period | Literal["day", "month"] = "day",
-        at_limit: AtLimit | Literal["defer", "reject"] = "defer",
+        at_limit: AtLimit | Literal["defer", "reject"] | None = None,
     ) -> Budget:
         """Set a budget up, or change it; it as it is then. What was spent before in its period counts.
 
@@ -241,7 +241,8 @@ class Admin:
             limit_micro: what may be spent in each period, in micro-dollars: 5,000,000 are $5.
             agent: of this agent alone, which need not be known yet; of all that the tenant spends without it.
             period: `day` or `month`, by the calendar, in UTC.
-            at_limit: what happens when it is used up: `defer` the vectors, or `reject` new memories.
+            at_limit: what happens when it is used up: `defer` the vectors, or `reject` new memories; as it was without
+                it, and `defer` for a budget that is new.
 
         Raises:
             InvalidInput: names the field.

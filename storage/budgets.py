@@ -39,7 +39,7 @@ def set_up(control: Node, name: BudgetName, wanted: BudgetRequest) -> Budget:
     Raises:
         NotFound: there is no such tenant.
     """
-    params = {**name.params, "limit_micro": wanted.limit_micro, "at_limit": wanted.at_limit.value}
+    params = {**name.params, "limit_micro": wanted.limit_micro, "at_limit": wanted.at_limit}
     if not control.run(_SQL["set_up"].render(), params, writes=True):
         raise NotFound(f"there is no tenant {name.tenant}")
     found = _listed(control, {**name.params, "limit": 1, "offset": 0})

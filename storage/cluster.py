@@ -21,6 +21,7 @@ from memlane.storage.nodes import Node, Params
 from memlane.storage.open_jobs import OpenJobs
 from memlane.storage.queries import Query
 from memlane.storage.rooms import Rooms
+from memlane.storage.spending import OVER_BUDGET
 from memlane.storage.terms import Terms
 
 log = structlog.get_logger(__name__)
@@ -205,11 +206,11 @@ class Cluster:
 
     def _count_open_jobs(self) -> dict[int, Mapping[str, int] | None]:
         """Open jobs of the tenants that have a cap, by shard; None for one that does not answer."""
-        tenants = self.terms.capped
+        wanted = {"tenants": self.terms.capped, "over_budget": OVER_BUDGET}
         found: dict[int, Mapping[str, int] | None] = {}
         for shard in self.shards():
             try:
-                found[shard.number] = dict(shard.run(_SQL["open_jobs"], {"tenants": tenants}))
+                found[shard.number] = dict(shard.run(_SQL["open_jobs"], wanted))
             except Unavailable:
                 found[shard.number] = None
         return found

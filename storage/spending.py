@@ -15,6 +15,9 @@ from memlane.storage.nodes import Node
 
 _SQL = queries.load("spending")
 
+OVER_BUDGET = "budget: "
+"""How the reason of a job begins that waits for its budget."""
+
 PATIENCE_S = 2.0
 """How long control is waited for: a batch must not be held up by it for longer."""
 

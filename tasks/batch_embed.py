@@ -9,9 +9,9 @@ from memlane.storage import agents, jobs, memories, models
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
 from memlane.storage.jobs import Claim, Done, Kind
+from memlane.storage.spending import OVER_BUDGET
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
-from memlane.tasks.spending import OVER_BUDGET
 
 _PATIENCE_S = 10.0
 """How long the provider's limits are waited for."""

@@ -17,7 +17,7 @@ from memlane.contract.status import TenantLimits
 from memlane.errors import FieldError, InvalidInput, MemlaneError, RateLimited
 from memlane.storage.failures import reason_of
 from memlane.storage.terms import Terms
-from memlane.tasks.counts import WINDOW_S, Asked, Counted, Counts, OwnCounts, RedisCounts
+from memlane.tasks.counts import WINDOW_S, Asked, Counted, Counts, OwnCounts, RedisCounts, Window
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class Policy:
         name: `tenant` or `agent`.
         quota: items a minute.
         left: how many of them are left; of several agents, of the one that has least.
-        resets_s: in how many seconds the minute that is counted ends.
+        resets_s: in how many seconds there is more: when the minute that is counted ends, or the next item has room.
     """
 
     name: str
@@ -204,5 +204,10 @@ def _policies(
         least = min(range(len(agents)), key=lambda n: found[n].window.left(agents[n].limit))
         told.append(("agent", agents[least], found[least]))
     return [
-        Policy(name, asked.limit, of.window.left(asked.limit), WINDOW_S - of.window.gone_s) for name, asked, of in told
+        Policy(name, asked.limit, of.window.left(asked.limit), _resets_s(asked.limit, of.window))
+        for name, asked, of in told
     ]
+
+
+def _resets_s(limit: int, window: Window) -> float:
+    return WINDOW_S - window.gone_s if window.left(limit) else window.room_in_s(limit, 1)

@@ -20,12 +20,9 @@ from cachetools import LRUCache
 from memlane.errors import BudgetRefused, MemlaneError, Unavailable
 from memlane.storage import spending
 from memlane.storage.nodes import Node
-from memlane.storage.spending import Answer, Call, Group, Used
+from memlane.storage.spending import OVER_BUDGET, Answer, Call, Group, Used
 
 log = structlog.get_logger(__name__)
-
-OVER_BUDGET = "budget: "
-"""How the reason of a job begins that waits for its budget."""
 
 _SOON_S = 2.0
 """When those are tried again who wait for calls under way to be settled, or for control."""

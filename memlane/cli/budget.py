@@ -26,6 +26,9 @@ Per = Annotated[Period, typer.Option(help="For how long it is, by the calendar, 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day, which counts.")]
 
 
+_THEN = {AtLimit.DEFER: "vectors wait", AtLimit.REJECT: "new memories are refused"}
+
+
 @budget.command("set")
 @connected
 def set_budget(
@@ -35,8 +38,9 @@ def set_budget(
     agent: Annotated[str | None, typer.Option(help="Of this agent alone, be it known yet or not.")] = None,
     per: Per = Period.DAY,
     at_limit: Annotated[
-        AtLimit, typer.Option(help="When it is used up: vectors wait, or new memories are refused.")
-    ] = AtLimit.DEFER,
+        AtLimit | None,
+        typer.Option(help="When it is used up: vectors wait, or new memories are refused; as it was unless given."),
+    ] = None,
 ) -> None:
     """Set a budget up, or change it; needs the admin key. What was spent before in its day or month counts.
 
@@ -46,7 +50,8 @@ def set_budget(
         made = admin.set_budget(tenant, micro(amount, "DOLLARS"), agent=agent, period=per, at_limit=at_limit)
     text = f"{_whose(tenant, agent)} may spend {exact(made.limit_micro)} a {made.period}"
     anew = f"begins anew on {made.resets_at:%Y-%m-%d %H:%M} UTC"
-    session.out.result(made, f"{text}; {dollars(made.spent_micro)} is spent, and it {anew}")
+    then = f"{_THEN[made.at_limit]} when it is used up"
+    session.out.result(made, f"{text}; {dollars(made.spent_micro)} is spent, {then}, and it {anew}")
 
 
 @budget.command("remove")

@@ -46,13 +46,17 @@ def ingest(
         ),
     ],
     wait: Annotated[bool, typer.Option(help="Wait until all can be found by meaning.")] = True,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, max=limits.BATCH_ITEMS, help="How many in one request; no more than a rate lets through."),
+    ] = _BATCH,
 ) -> None:
     """Take in a file of memories. Bad lines are listed, the others go in; the exit code is 1 if there were any.
 
     Example: memlane ingest memories.jsonl
     """
     with session.client() as client:
-        done = ingest_file(client, session.out, file, wait=wait)
+        done = ingest_file(client, session.out, file, wait=wait, size=batch)
     show_ingested(session.out, file, done)
 
 
@@ -69,7 +73,9 @@ def show_ingested(out: Output, file: Path, done: Ingested) -> None:
         raise typer.Exit(1)
 
 
-def ingest_file(client: Client, out: Output, file: Path, *, wait: bool, agent: str | None = None) -> Ingested:
+def ingest_file(
+    client: Client, out: Output, file: Path, *, wait: bool, agent: str | None = None, size: int = _BATCH
+) -> Ingested:
     """Take in a file with progress bars, and wait until it is searchable if asked.
 
     Args:
@@ -78,6 +84,7 @@ def ingest_file(client: Client, out: Output, file: Path, *, wait: bool, agent: s
         file: JSON Lines or LoCoMo.
         wait: whether to wait until all can be found by meaning.
         agent: whose memories they become, if not those that the file names.
+        size: how many go in one request.
 
     Raises:
         InvalidInput: it is not a file of memories.
@@ -87,7 +94,7 @@ def ingest_file(client: Client, out: Output, file: Path, *, wait: bool, agent: s
     receipts: list[LiveReceipt] = []
     with out.progress("accepted  ") as progress:
         bar = progress.add_task("", total=None)
-        for batch in _batches(read_memories(file)):
+        for batch in _batches(read_memories(file), size):
             done.bad += [f"line {line.number}: {line.error}" for line in batch if line.item is None]
             for part in _parts([line for line in batch if line.item is not None]):
                 receipts += _accept(client, part, done, agent)
@@ -141,12 +148,12 @@ def _item(item: MemoryItem, agent: str | None, done: Ingested) -> MemoryItem:
 def _wait(client: Client, out: Output, receipts: Sequence[LiveReceipt]) -> None:
     with out.progress("searchable") as progress:
         bar = progress.add_task("", total=len(receipts))
-        for part in _batches(receipts):
+        for part in _batches(receipts, _BATCH):
             client.wait(part, "searchable", timeout=600)
             progress.advance(bar, len(part))
 
 
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
-    while batch := list(islice(iterator, _BATCH)):
+    while batch := list(islice(iterator, size)):
         yield batch

@@ -190,6 +190,8 @@ def error_of(response: httpx.Response) -> MemlaneError:
             return Conflict(detail, UUID(problem["first"]) if "first" in problem else None)
         case "budget_exceeded":
             return _budget(detail, problem)
+        case "rate_limited":
+            return RateLimited(detail, retry_after_s(response), limit=problem.get("limit", "tenant"))
         case "unauthorized" | "forbidden" | "not_found" | "misconfigured":
             return _PLAIN[code](detail)
     return _by_status(response, detail)

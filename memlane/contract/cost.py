@@ -58,11 +58,12 @@ class BudgetRequest(_Asked):
 
     Attributes:
         limit_micro: in micro-dollars: 5,000,000 are $5.
-        at_limit: what happens when it is used up: `defer` the vectors, or `reject` new memories.
+        at_limit: what happens when it is used up: `defer` the vectors, or `reject` new memories; as it was without it,
+            and `defer` for a budget that is new.
     """
 
     limit_micro: Annotated[int, Field(strict=True, ge=1, le=limits.BUDGET_MICRO)]
-    at_limit: AtLimit = AtLimit.DEFER
+    at_limit: AtLimit | None = None
 
 
 class PriceRequest(_Asked):

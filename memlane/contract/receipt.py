@@ -45,6 +45,7 @@ class Rejection:
         first: for a conflict, the id of the memory that holds the key.
         retryable: whether the same item may be sent again.
         retry_after_s: when it may be, in seconds; only with 429.
+        limit: for 429, what it is over: `tenant`, `agent` (their rates) or `open_jobs`.
         spent_micro: for 402, what is spent of the budget, in micro-dollars.
         limit_micro: for 402, the budget, in micro-dollars.
         resets_at: for 402, when the budget begins anew.
@@ -60,6 +61,7 @@ class Rejection:
     spent_micro: int | None = None
     limit_micro: int | None = None
     resets_at: datetime | None = None
+    limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def rejection_of(index: int, status: int, error: MemlaneError) -> Rejection:
         spent_micro=known.spent_micro if known else None,
         limit_micro=known.limit_micro if known else None,
         resets_at=known.resets_at if known else None,
+        limit=error.limit if isinstance(error, RateLimited) else None,
     )
 
 
@@ -42,5 +43,5 @@ def error_of(rejection: Rejection) -> MemlaneError:
         case 422:
             return InvalidInput([FieldError(rejection.field or "body", rejection.detail)])
         case 429:
-            return RateLimited(rejection.detail, rejection.retry_after_s or 1.0)
+            return RateLimited(rejection.detail, rejection.retry_after_s or 1.0, limit=rejection.limit or "tenant")
     return Unavailable(rejection.detail)

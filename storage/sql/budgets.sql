@@ -1,7 +1,7 @@
 -- name: set_up
 -- Set a budget up, or change it; no row where there is no such tenant.
 SELECT t.tenant FROM control.tenants t
-CROSS JOIN LATERAL control.set_budget(t.tenant, %(agent)s, %(period)s, %(limit_micro)s, %(at_limit)s)
+CROSS JOIN LATERAL control.set_budget(t.tenant, %(agent)s, %(period)s, %(limit_micro)s, %(at_limit)s::text)
 WHERE t.tenant = %(tenant)s;
 
 -- name: remove

@@ -54,7 +54,7 @@ FROM pg_is_in_recovery() AS server(follows)
 WHERE NOT follows OR pg_last_wal_receive_lsn() IS NOT NULL;
 
 -- name: open_jobs
--- How many jobs of tenants wait or are worked on; of all tenants unless some are named.
+-- How many jobs of tenants wait or are worked on, but for those that wait for a budget; of all tenants unless some are named.
 SELECT tenant, count(*) FROM {shard}.jobs
-WHERE parked_at IS NULL AND (%(tenants)s::text[] IS NULL OR tenant = ANY(%(tenants)s::text[]))
+WHERE parked_at IS NULL AND (error IS NULL OR NOT starts_with(error, %(over_budget)s)) AND (%(tenants)s::text[] IS NULL OR tenant = ANY(%(tenants)s::text[]))
 GROUP BY tenant;

@@ -52,7 +52,9 @@ def tenant(alone: Run, gateway: str, tenant_key: str) -> Run:
 def test_budgets_are_set_seen_and_removed(operator: Run, tenant: Run, lane: Lane, settings: Settings) -> None:
     tenants.create_tenant(lane.cluster.control, "rival")
     said = operator("budget", "set", "acme", "5.00")
-    assert said.startswith("tenant acme may spend $5.00 a day; $0.00 is spent, and it begins anew on 20")
+    assert said.startswith(
+        "tenant acme may spend $5.00 a day; $0.00 is spent, vectors wait when it is used up, and it begins anew on 20"
+    )
     made = operator(
         "budget", "set", "acme", "0.0002", "--agent", "ada", "--per", "month", "--at-limit", "reject", "--json"
     )

@@ -18,8 +18,8 @@ from memlane.contract.cost import SHIPPED_PRICES, AtLimit, Period, Price
 from memlane.errors import Forbidden, InvalidInput, NotFound
 from memlane.storage import tenants
 from memlane.storage.jobs import Kind
+from memlane.storage.spending import OVER_BUDGET
 from memlane.tasks.lane import Lane
-from memlane.tasks.spending import OVER_BUDGET
 from tests.contract.test_gateway import problem
 from tests.money import MODEL, Call, reserved, spend
 from tests.support import count_rows, drain_all, item, remembered, sql
@@ -73,7 +73,7 @@ def test_a_budget_is_set_seen_changed_and_taken_away(admin: Admin, settings: Set
         assert not spend(connection, Call(tokens=50 * 51))
     assert [(b.agent, b.reserved_micro) for b in admin.budgets(tenant="acme")] == [(None, 20.02), ("ada", 0.0)]
     assert [b.agent for b in admin.budgets(agent="ada")] == ["ada"]
-    assert admin.set_budget("acme", 200, period="day").at_limit is AtLimit.DEFER
+    assert admin.set_budget("acme", 200, period="day").at_limit is AtLimit.REJECT  # as it was
     assert admin.budgets(tenant="rival") == []
     admin.remove_budget("acme", period="day")
     admin.remove_budget("acme", agent="ada", period="month")

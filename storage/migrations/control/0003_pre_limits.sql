@@ -307,16 +307,17 @@ BEGIN
     RETURN true;
 END $$;
 
--- Set a budget up, or change it. What was spent before in its period counts, and so do calls under way.
+-- Set a budget up, or change it; what happens at the limit stays as it was unless it is said. What was spent before in
+-- its period counts, and so do calls under way.
 CREATE FUNCTION control.set_budget(whose text, who text, every text, most_micro bigint, then_ text) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     made control.budgets;
 BEGIN
     PERFORM pg_advisory_xact_lock(control.spending_lock());
-    INSERT INTO control.budgets (tenant, agent, period, limit_micro, at_limit) VALUES (whose, who, every, most_micro, then_)
+    INSERT INTO control.budgets (tenant, agent, period, limit_micro, at_limit) VALUES (whose, who, every, most_micro, coalesce(then_, 'defer'))
     ON CONFLICT (tenant, agent, period) DO UPDATE
-    SET limit_micro = EXCLUDED.limit_micro, at_limit = EXCLUDED.at_limit, set_at = now()
+    SET limit_micro = EXCLUDED.limit_micro, at_limit = coalesce(then_, budgets.at_limit), set_at = now()
     RETURNING * INTO made;
     PERFORM control.begin_period(made, control.today());
 END $$;
