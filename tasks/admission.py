@@ -46,6 +46,13 @@ def refused(
     )
 
 
+def foreseen(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) -> dict[int, MemlaneError]:
+    """As `refused`, but takes no room: the others are not handed over yet."""
+    over = refused(lane, tenant, shard, part)
+    took(lane, tenant, len(part) - len(over), 0)
+    return over
+
+
 def took(lane: Lane, tenant: str, let_in: int, new: int) -> None:
     """Of the items that were let in, so many became jobs; the others had been accepted before, or are in conflict."""
     if new < let_in and lane.cluster.terms.of(tenant).open_jobs is not None:

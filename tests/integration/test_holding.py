@@ -157,6 +157,66 @@ def test_over_a_budget_that_refuses(worker: Lane, settings: Settings) -> None:
     assert accepted(worker, settings) == ["this is far too dear for us"]
 
 
+def test_what_a_budget_refuses_takes_no_rate_from_others(worker: Lane, settings: Settings) -> None:
+    tenants_of(settings)
+    with sql(settings) as connection:
+        connection.execute("UPDATE control.prices SET micro_per_million = 1000000 WHERE model = 'hash'")
+        connection.execute("SELECT control.set_budget('acme', 'ada', 'day', 5, 'reject')")
+    eventually(lambda: len(worker.cluster.rooms.of("acme")) == 1)
+    minute = Minute(rate=4)
+    send(worker, minute.rates, "this is far too dear for us")
+    minute.over()
+    for _ in range(4):
+        sweep(worker, minute.rates)
+    assert kept(worker) == {held.REASONS["budget"]: 1}
+    send(worker, minute.rates, *(f"tea {number}" for number in range(4)), agent="bob")
+    assert accepted(worker, settings) == [f"tea {number}" for number in range(4)]
+
+
+def test_what_a_cap_refuses_takes_no_rate(worker: Lane, settings: Settings) -> None:
+    tenants_of(settings, open_jobs=1)
+    worker.cluster.terms.hurry()
+    eventually(lambda: worker.cluster.terms.of("acme").open_jobs == 1)
+    minute = Minute(rate=4)
+    send(worker, minute.rates, "tea 0")
+    send(worker, minute.rates, "tea 1")
+    minute.over()
+    for _ in range(4):
+        sweep(worker, minute.rates)
+    assert minute.rates.take("acme", {"ada": 4}).refused == {}
+    minute.over()
+    drain_all(worker)
+    worker.cluster.open_jobs._look.hurry()
+
+    def sent_on() -> bool:
+        sweep(worker, minute.rates)
+        return kept(worker) == {}
+
+    eventually(sent_on)
+    assert accepted(worker, settings) == ["tea 1"]
+
+
+def test_what_is_held_for_a_shard_that_is_down_waits_for_that_shard(
+    settings: Settings, make_lane: Callable[[Settings], Lane]
+) -> None:
+    """It is not over any limit, and takes nothing from the rate."""
+    one, other = make_lane(as_role(settings, WORKER)), make_lane(as_role(settings, WORKER))
+    agent = next(a for n in range(99) if one.cluster.node_of(one.cluster.shard_of("acme", a := f"a{n}")) == "node-2")
+    minute = Minute(rate=4)
+    send(one, minute.rates, *(f"tea {number}" for number in range(4)), agent=agent)
+    send(one, minute.rates, "late", "later", agent=agent)
+    one.cluster.nodes["node-2"].close()
+    minute.over()
+    sweep(one, minute.rates)
+    ((reason, count),) = kept(other).items()
+    assert (reason.startswith("held"), count) == (False, 1)
+    assert minute.rates.take("acme", {"bob": 4}).refused == {}
+    minute.over()
+    sweep(other, minute.rates)
+    assert sorted(accepted(other, settings)) == ["late", "later", *(f"tea {number}" for number in range(4))]
+    assert kept(other) == {}
+
+
 def test_what_waits_for_too_long_is_left_to_an_operator(
     make_settings: MakeSettings, make_lane: Callable[[Settings], Lane]
 ) -> None:
