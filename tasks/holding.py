@@ -11,7 +11,7 @@ import structlog
 
 from memlane.contract import MemoryItem
 from memlane.contract.parsing import parse
-from memlane.errors import BudgetExceeded, InvalidInput, MemlaneError, RateLimited, Unavailable
+from memlane.errors import BudgetExceeded, InvalidInput, MemlaneError, Misconfigured, RateLimited, Unavailable
 from memlane.storage import held, strays
 from memlane.storage.cluster import Shard
 from memlane.storage.held import TASK, Full, Held, Part
@@ -87,7 +87,10 @@ def send_held(lane: Lane, rates: Rates | None, shard: Shard) -> None:
 
     Raises:
         Unavailable: the shard, or any that could keep what is refused, does not answer.
+        Misconfigured: an operator has to act first.
     """
+    if set_aside := held.set_aside(shard, lane.settings.hold_s):
+        log.warning("held.set_aside", shard=shard.number, messages=set_aside)
     door = _Door(lane, rates)
     full = Full()
     tried = 0
@@ -95,9 +98,7 @@ def send_held(lane: Lane, rates: Rates | None, shard: Shard) -> None:
         for one in found:
             if not full.has(one):
                 tried += 1
-                _send(door, shard, one, full)
-    if set_aside := held.set_aside(shard, lane.settings.hold_s):
-        log.warning("held.set_aside", shard=shard.number, messages=set_aside)
+                _send_or_keep(door, shard, one, full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,20 @@ class _Door:
             else:
                 self.down[number] = None
         return self.down[number]
+
+
+def _send_or_keep(door: _Door, shard: Shard, one: Held, full: Full) -> None:
+    """Hand held memories over again; what breaks those who handle it is left to an operator, and holds up no other."""
+    try:
+        _send(door, shard, one, full)
+    except (Unavailable, Misconfigured):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__} in {TASK}"
+        log.exception("stray", task=TASK, tenant=one.tenant, reason=reason)
+        message = {"tenant": one.tenant, "items": one.items}
+        strays.keep(door.lane.cluster, TASK, one.tenant, reason, message, message_id=str(one.id))
+        strays.drop(shard, one.id)
 
 
 def _send(door: _Door, shard: Shard, one: Held, full: Full) -> None:

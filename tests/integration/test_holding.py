@@ -8,10 +8,11 @@ import pytest
 
 from memlane.beat.sweep import Sweep
 from memlane.config.settings import Settings
+from memlane.contract import MemoryItem
 from memlane.contract.status import TenantLimits
 from memlane.storage import held, strays
 from memlane.storage.roles import WORKER
-from memlane.tasks import producers
+from memlane.tasks import accept, producers
 from memlane.tasks.counts import OwnCounts
 from memlane.tasks.lane import Lane
 from memlane.tasks.rates import Rates
@@ -194,6 +195,25 @@ def test_what_a_cap_refuses_takes_no_rate(worker: Lane, settings: Settings) -> N
 
     eventually(sent_on)
     assert accepted(worker, settings) == ["tea 1"]
+
+
+def test_one_that_breaks_what_takes_it_in_holds_up_no_other(
+    worker: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minute = Minute(rate=1)
+    for content in ("first", "broken", "good"):
+        send(worker, minute.rates, content)
+    assert kept(worker) == {held.REASONS["tenant"]: 2}
+    payload = accept.payload
+
+    def breaks(one: MemoryItem) -> dict[str, Any]:
+        return {"": 1 // (one.content != "broken"), **payload(one)}
+
+    monkeypatch.setattr(accept, "payload", breaks)
+    minute.limits = TenantLimits(rate=100)
+    sweep(worker, minute.rates)
+    assert accepted(worker, settings) == ["first", "good"]
+    assert kept(worker) == {"ZeroDivisionError in memory.remember": 1}
 
 
 def test_what_is_held_for_a_shard_that_is_down_waits_for_that_shard(
