@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.gateway = gateway
         gateway.lane.open()
         await _first_map(gateway)
-        await asyncio.to_thread(gateway.lane.cluster.terms.begin)
+        await asyncio.to_thread(gateway.lane.cluster.begin)
         if settings.serves is not Serves.ADMIN:
             await asyncio.to_thread(lambda: gateway.lane.provider)
         tally = asyncio.create_task(gateway.tally.run())
