@@ -254,6 +254,22 @@ def test_the_asynchronous_client_asks_the_same(admin: Admin, settings: Settings,
     assert [len(one) for one in found] == [1, 1, 1]
 
 
+def test_the_client_for_asyncio_reads_page_after_page(
+    admin: Admin, gateway: str, tenant_key: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memlane.contract.limits.PAGE_ITEMS", 1)
+    for agent in ("ada", "bob", "eve"):
+        admin.set_budget("acme", 100, agent=agent)
+        spent(settings, Call(agent=agent, tokens=50))
+
+    async def go() -> tuple[Any, ...]:
+        async with AsyncClient(gateway, tenant_key) as client:
+            return await client.budgets(), await client.budget_history(), await client.usage(("agent",))
+
+    for found in asyncio.run(go()):
+        assert sorted(one.agent for one in found) == ["ada", "bob", "eve"]
+
+
 def test_prices_are_set_and_taken_away(admin: Admin, ask: httpx.Client) -> None:
     assert {price.model: price.micro_per_million for price in admin.prices()} == dict(SHIPPED_PRICES)
     assert admin.set_price("BAAI/bge-m3 v2", 12_345) == Price("BAAI/bge-m3 v2", 12_345)
