@@ -18,6 +18,7 @@ from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
 from memlane.gateway.rating import Rating
+from memlane.gateway.resuming import Resuming
 from memlane.gateway.routes import (
     admin,
     agents,
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.gateway = gateway
         gateway.lane.open()
         await _first_map(gateway)
-        await asyncio.to_thread(gateway.lane.cluster.terms.begin)
+        await asyncio.to_thread(gateway.lane.cluster.begin)
         if settings.serves is not Serves.ADMIN:
             await asyncio.to_thread(lambda: gateway.lane.provider)
         tally = asyncio.create_task(gateway.tally.run())
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
             tally.cancel()
             with suppress(asyncio.CancelledError):
                 await tally
+            await gateway.resuming.close()
             await gateway.tally.flush()
             gateway.threads.close()
             gateway.questions.close()
@@ -134,6 +136,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=tally,
         rating=rating,
+        resuming=Resuming(lane, threads),
         metrics=metrics,
         nodes=Glance(lambda: overview.nodes(threads)),
         broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),

@@ -13,6 +13,7 @@ from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Metrics
 from memlane.gateway.questions import Questions
 from memlane.gateway.rating import Rating
+from memlane.gateway.resuming import Resuming
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
 from memlane.gateway.waiters import Waiters
@@ -31,6 +32,7 @@ class Gateway:
     waiters: Waiters
     tally: Tally
     rating: Rating
+    resuming: Resuming
     metrics: Metrics
     nodes: Glance[list[NodeStatus]]
     broker: Callable[[], BrokerStatus]

@@ -116,6 +116,11 @@ class Cluster:
         for node in self.nodes.values():
             node.open()
 
+    def begin(self) -> None:
+        """Ask control for terms and budgets now, before somebody comes who cannot wait for it."""
+        self.terms.begin()
+        self.rooms.begin()
+
     def close(self) -> None:
         """Close all connections."""
         for look in (self.terms, self.rooms, self.open_jobs):

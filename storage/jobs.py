@@ -20,7 +20,7 @@ _OPTIMIZE = UUID("0f6f2f0e-5b1f-5a55-9b53-6d656d6c616e")
 """The name space of ids of optimize jobs, of which an agent has at most one open."""
 
 SLICE = 5000
-"""How many memories are looked at in one transaction for a missing vector."""
+"""How many memories are looked at in one transaction for a missing vector, and how many jobs are made due in one."""
 
 LOOKING_S = 8.0
 """How long one call looks for memories without a vector."""
@@ -222,9 +222,21 @@ def settle(shard: Shard, token: UUID, done: Sequence[int], delays: Delays = NO_D
     return bool(shard.write(_SQL["settle"], params, later=LATER, delays=DELAYS)[0][0])
 
 
-def resume(shard: Shard, tenant: str | None, reason: str) -> int:
-    """Make jobs due now that were put off for a reason that begins like this, of a tenant or of all; how many."""
-    return int(shard.write(_SQL["resume"], {"tenant": tenant, "reason": reason})[0][0])
+def resume(shard: Shard, tenant: str | None, reason: str, after: int = -1) -> tuple[int, int | None]:
+    """Make a slice of the jobs due now that were put off for a reason that begins like this, of a tenant or of all.
+
+    Args:
+        shard: where they are.
+        tenant: whose; None: everybody's.
+        reason: how it begins.
+        after: the number where the slice before ended.
+
+    Returns:
+        How many there were, and the number where the slice ended; None if there are no more.
+    """
+    params = {"tenant": tenant, "reason": reason, "after": after, "limit": SLICE}
+    count, last = shard.write(_SQL["resume"], params)[0]
+    return count, last if count == SLICE else None
 
 
 def idle_work(shard: Shard) -> list[Kind]:

@@ -6,6 +6,8 @@ in and turns out to be over a budget waits for its vector; nothing is ever spent
 
 from collections.abc import Sequence
 
+from memlane.contract.money import exact
+from memlane.contract.tokens import bound
 from memlane.errors import BudgetExceeded, FieldError, InvalidInput, MemlaneError, RateLimited
 from memlane.storage import embedding_cache, ids
 from memlane.storage.embedding_cache import Text
@@ -46,6 +48,13 @@ def refused(
     )
 
 
+def foreseen(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) -> dict[int, MemlaneError]:
+    """As `refused`, but takes no room: the others are not handed over yet."""
+    over = refused(lane, tenant, shard, part)
+    took(lane, tenant, len(part) - len(over), 0)
+    return over
+
+
 def took(lane: Lane, tenant: str, let_in: int, new: int) -> None:
     """Of the items that were let in, so many became jobs; the others had been accepted before, or are in conflict."""
     if new < let_in and lane.cluster.terms.of(tenant).open_jobs is not None:
@@ -57,7 +66,7 @@ def _over_budget(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) ->
     agents = {"", *(placed.item.agent for placed in part)}
     rooms = [room for room in lane.cluster.rooms.of(tenant) if room.agent in agents]
     price = lane.cluster.rooms.price(called(lane.settings)) if rooms else None
-    if not price or price * sum(map(_bytes_bound, part)) <= min(room.left for room in rooms):
+    if not price or price * sum(bound(placed.item.text) for placed in part) <= min(room.left for room in rooms):
         return {}
     free = _free(lane, tenant, shard, part)
     dear = [placed for placed in part if placed.place not in free]
@@ -87,7 +96,7 @@ def _hopeless(count: int, cap: int) -> InvalidInput:
 
 def _exceeded(room: Room) -> BudgetExceeded:
     whose = "the agent's" if room.agent else "the tenant's"
-    budget = f"{whose} budget of ${room.limit_micro / 1e6:g} a {room.period}"
+    budget = f"{whose} budget of {exact(room.limit_micro)} a {room.period}"
     return BudgetExceeded(
         f"over {budget}; it begins anew at {room.resets_at:%Y-%m-%d %H:%M} UTC",
         spent_micro=-(-room.used // PICO),
@@ -117,8 +126,3 @@ def _accepted_before(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]
     keys = {p.place: (numbers[p.item.agent], p.id) for p in part if p.item.agent in numbers}
     found = lane.cluster.on(shard, lambda here: ids.states(here, list(keys.values()))) if keys else {}
     return {place for place, key in keys.items() if key in found}
-
-
-def _bytes_bound(placed: Placed) -> int:
-    """No tokenizer that is asked here makes more tokens of a text than it has bytes, beside a few that frame it."""
-    return len(placed.item.text.encode()) + 4

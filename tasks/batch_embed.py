@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 from uuid import UUID, uuid5
 
 from memlane.contract.requests import EmbeddingsRequest
+from memlane.errors import Unavailable
 from memlane.storage import agents, jobs, memories, models
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
@@ -15,6 +17,9 @@ from memlane.tasks.lane import Lane
 
 _PATIENCE_S = 10.0
 """How long the provider's limits are waited for."""
+
+_RESUMING_S = 2.0
+"""How long one call makes jobs due: it has one of the few threads in which a gateway asks the node."""
 
 _TEXTS = UUID("3b1d0a54-9a0e-5c3f-8f0b-6d656d6c616e")
 """The name space of ids of texts that belong to no agent."""
@@ -63,11 +68,27 @@ def open_missing(lane: Lane, number: int, tenant: str | None, agent: str | None 
 
 
 def resume(lane: Lane, number: int, tenant: str | None = None) -> int:
-    """Go on with the jobs on a shard that wait for a budget, of a tenant or of all; how many there are."""
-    resumed = lane.cluster.on(number, lambda shard: jobs.resume(shard, tenant, OVER_BUDGET))
+    """Go on with the jobs on a shard that wait for a budget, of a tenant or of all; how many there are.
+
+    It goes in slices, each a transaction, and wakes workers after the first.
+
+    Raises:
+        Unavailable: the shard does not answer, or it takes too long for one call; asked again, it gets further.
+    """
+    until = monotonic() + _RESUMING_S
+    resumed, after = _resume_slice(lane, number, tenant, -1)
     if resumed:
         lane.wake(Kind.EMBED, number)
+    while after is not None:
+        if monotonic() > until:
+            raise Unavailable(f"not all that waits on shard {number} could be made due in time: ask again")
+        more, after = _resume_slice(lane, number, tenant, after)
+        resumed += more
     return resumed
+
+
+def _resume_slice(lane: Lane, number: int, tenant: str | None, after: int) -> tuple[int, int | None]:
+    return lane.cluster.on(number, lambda shard: jobs.resume(shard, tenant, OVER_BUDGET, after))
 
 
 def backfill(lane: Lane) -> int:

@@ -21,6 +21,9 @@ from memlane.workers.marks import make_marks
 from memlane.workers.returns import Returns
 from memlane.workers.wakeups import Wakeups
 
+_TAKE_IN = (WorkerClassName.INGEST, WorkerClassName.SWEEP)
+"""The classes that take memories in: they know terms and budgets before the first comes."""
+
 
 class StopFlag:
     """One byte that the main process shares with its children: whether it was asked to stop.
@@ -80,6 +83,8 @@ class Lifecycle:
         wakeups = Wakeups(self._app, marks)
         lane = Lane(self._settings, self._settings.worker_class.value, wakeups)
         lane.open()
+        if self._settings.worker_class in _TAKE_IN:
+            lane.cluster.begin()
         rates = make_rates(lane.cluster.terms, self._settings.marks_url)
         self._process = Process(lane, marks, _new_holder(), self._stop, Returns(lane.cluster), rates=rates)
         self._sweep = Sweep(lane, wakeups.send, rates=rates)

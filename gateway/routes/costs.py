@@ -28,7 +28,6 @@ from memlane.gateway import costs
 from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.problems import failing
-from memlane.gateway.resuming import go_on
 from memlane.gateway.routes.budgets import Agent, By, Limit, Model, Next, OfPeriod, Since, Until
 from memlane.gateway.state import gateway_of
 from memlane.storage import budgets, prices, usage
@@ -77,7 +76,7 @@ async def set_budget(request: Request, tenant: Tenant, period: Every, agent: OfA
     name = BudgetName(tenant, agent or "", period)
     control = gateway.lane.cluster.control
     made = await gateway.threads.on_control(lambda: budgets.set_up(control, name, wanted))
-    await go_on(gateway, tenant)
+    await gateway.resuming.go_on(tenant)
     return answer(made)
 
 
@@ -87,7 +86,7 @@ async def remove_budget(request: Request, tenant: Tenant, period: Every, agent: 
     gateway = gateway_of(request)
     name = BudgetName(tenant, agent or "", period)
     await gateway.threads.on_control(lambda: budgets.remove(gateway.lane.cluster.control, name))
-    await go_on(gateway, tenant)
+    await gateway.resuming.go_on(tenant)
     return answer(BudgetRemoved(tenant, period, True, agent))
 
 
@@ -123,7 +122,7 @@ async def set_price(request: Request, model: ModelName) -> Response:
     wanted = await read(request, PriceRequest)
     price = Price(model, wanted.micro_per_million)
     await gateway.threads.on_control(lambda: prices.set_to(gateway.lane.cluster.control, price))
-    await go_on(gateway, None)
+    await gateway.resuming.go_on(None)
     return answer(price)
 
 

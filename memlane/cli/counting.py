@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memlane.cli.simulation import Count
+from memlane.contract.tokens import bound
 from memlane.errors import MemlaneError
 
 
@@ -35,8 +36,8 @@ def counting(model: str) -> Counting:
         return _BOUND
 
 
-def _bytes(texts: Sequence[str]) -> list[int]:
-    return [len(text.encode()) for text in texts]
+def _bounds(texts: Sequence[str]) -> list[int]:
+    return [bound(text) for text in texts]
 
 
-_BOUND = Counting(_bytes, "at most, one for each byte of UTF-8; English has about four bytes to one")
+_BOUND = Counting(_bounds, "at most, one for each byte of UTF-8 and four beside; English has about four bytes to one")

@@ -12,7 +12,7 @@ import httpx
 from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
-from memlane.client.costs import UsageFields, page_at
+from memlane.client.costs import UsageFields, paged_async
 from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
 from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
@@ -38,12 +38,15 @@ from memlane.contract import (
 )
 from memlane.contract.cost import (
     Budget,
+    Budgets,
     BudgetsRequest,
+    History,
     HistoryRequest,
     Period,
     Spending,
     Usage,
     UsageBy,
+    UsagePage,
     UsageRequest,
 )
 from memlane.contract.parked import ParkedRequest
@@ -229,41 +232,30 @@ class AsyncClient:
 
     async def budgets(self, *, agent: str | None = None) -> Sequence[Budget]:
         """As `Client.budgets`."""
-        found: list[Budget] = []
-        cursor = None
-        while True:
-            wanted = parse(BudgetsRequest, {"agent": agent, **page_at(cursor)})
-            page = await self.send(costs.budgets(costs.OWN, wanted))
-            found += page.budgets
-            cursor = page.next
-            if cursor is None:
-                return found
+
+        async def read(place: Mapping[str, Any]) -> Budgets:
+            return await self.send(costs.budgets(costs.OWN, parse(BudgetsRequest, {"agent": agent, **place})))
+
+        return [budget async for page in paged_async(read) for budget in page.budgets]
 
     async def budget_history(
         self, *, agent: str | None = None, period: Period | Literal["day", "month"] | None = None
     ) -> Sequence[Spending]:
         """As `Client.budget_history`."""
-        found: list[Spending] = []
-        cursor = None
-        while True:
-            wanted = parse(HistoryRequest, {"agent": agent, "period": period, **page_at(cursor)})
-            page = await self.send(costs.history(costs.OWN, wanted))
-            found += page.periods
-            cursor = page.next
-            if cursor is None:
-                return found
+
+        async def read(place: Mapping[str, Any]) -> History:
+            wanted = parse(HistoryRequest, {"agent": agent, "period": period, **place})
+            return await self.send(costs.history(costs.OWN, wanted))
+
+        return [spending async for page in paged_async(read) for spending in page.periods]
 
     async def usage(self, by: Sequence[UsageBy | str] = ("day",), **which: Unpack[UsageFields]) -> Sequence[Usage]:
         """As `Client.usage`."""
-        found: list[Usage] = []
-        cursor = None
-        while True:
-            wanted = parse(UsageRequest, {"by": tuple(by), **which, **page_at(cursor)})
-            page = await self.send(costs.usage(costs.OWN, wanted))
-            found += page.usage
-            cursor = page.next
-            if cursor is None:
-                return found
+
+        async def read(place: Mapping[str, Any]) -> UsagePage:
+            return await self.send(costs.usage(costs.OWN, parse(UsageRequest, {"by": tuple(by), **which, **place})))
+
+        return [usage async for page in paged_async(read) for usage in page.usage]
 
     async def optimize(self, agent: str) -> None:
         """As `Client.optimize`."""

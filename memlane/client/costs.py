@@ -1,6 +1,6 @@
 """The calls about money, a tenant's at /v1 and the admin's at /v1/admin: what is sent, and what the answer means."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import date
 from typing import Any, Protocol, TypedDict, TypeVar
 from urllib.parse import quote
@@ -100,14 +100,25 @@ def paged(read: Callable[[Mapping[str, Any]], P]) -> Iterator[P]:
     """Page after page, read with the fields that say which."""
     cursor: str | None = None
     while True:
-        page = read(page_at(cursor))
+        page = read(_page_at(cursor))
         yield page
         cursor = page.next
         if cursor is None:
             return
 
 
-def page_at(cursor: str | None) -> Mapping[str, Any]:
+async def paged_async(read: Callable[[Mapping[str, Any]], Awaitable[P]]) -> AsyncIterator[P]:
+    """As `paged`, awaited."""
+    cursor: str | None = None
+    while True:
+        page = await read(_page_at(cursor))
+        yield page
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def _page_at(cursor: str | None) -> Mapping[str, Any]:
     """The fields of a request that say which page is asked for."""
     return {"limit": limits.PAGE_ITEMS, "cursor": cursor}
 

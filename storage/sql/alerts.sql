@@ -6,16 +6,16 @@ LEFT JOIN control.spending s ON s.tenant = b.tenant AND s.agent = b.agent AND s.
                             AND s.starts = control.starts(b.period, control.today())
 WHERE a.tenant = b.tenant AND a.agent = b.agent AND a.period = b.period
   AND a.starts = control.starts(b.period, control.today())
-  AND a.percent > round(coalesce(s.settled, 0) / 10000.0 / b.limit_micro);
+  AND a.percent > floor(coalesce(s.settled, 0) / 10000.0 / b.limit_micro);
 
 -- name: reach
--- Note which shares of budgets are reached, in whole percent; those that nobody had noted yet.
+-- Note which shares of budgets are reached: those that nobody had noted yet.
 INSERT INTO control.alerts (tenant, agent, period, starts, percent)
 SELECT b.tenant, b.agent, b.period, s.starts, p.percent
 FROM control.budgets b
 JOIN control.spending s ON s.tenant = b.tenant AND s.agent = b.agent AND s.period = b.period
                        AND s.starts = control.starts(b.period, control.today())
-JOIN unnest(%(percents)s::int[]) AS p(percent) ON p.percent <= round(s.settled / 10000.0 / b.limit_micro)
+JOIN unnest(%(percents)s::int[]) AS p(percent) ON p.percent <= floor(s.settled / 10000.0 / b.limit_micro)
 ORDER BY b.tenant, b.agent, b.period, p.percent
 ON CONFLICT DO NOTHING
 RETURNING tenant, agent, period, percent;

@@ -14,7 +14,7 @@ SELECT b.tenant, b.period, b.limit_micro, b.at_limit, n.starts, control.ends(b.p
        s.percent,
        ARRAY(SELECT a.percent FROM control.alerts a
              WHERE a.tenant = b.tenant AND a.agent = b.agent AND a.period = b.period AND a.starts = n.starts
-               AND a.percent <= round(s.percent::numeric)
+               AND a.percent <= floor(s.percent::numeric)
              ORDER BY a.percent),
        nullif(b.agent, '')
 FROM control.budgets b
@@ -48,6 +48,6 @@ LEFT JOIN control.spending s ON s.tenant = b.tenant AND s.agent = b.agent AND s.
                             AND s.starts = control.starts(b.period, control.today())
 CROSS JOIN LATERAL (
     SELECT coalesce(max(p), 0) AS percent FROM unnest(%(percents)s::int[]) AS p
-    WHERE p <= round(coalesce(s.settled, 0) / 10000.0 / b.limit_micro)
+    WHERE p <= floor(coalesce(s.settled, 0) / 10000.0 / b.limit_micro)
 ) r
 GROUP BY r.percent;

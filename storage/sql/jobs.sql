@@ -131,16 +131,17 @@ unnest(%(late)s::bigint[], %(late_s)s::float8[], %(late_longest_s)s::float8[], %
     AS late(number, delay_s, longest_s, error);
 
 -- name: resume
--- Jobs that were put off for a reason are due now.
-WITH due AS (
+-- The next jobs that were put off for a reason are due now; how many, and the last.
+WITH due AS MATERIALIZED (
     SELECT number FROM {shard}.jobs, {shard}.fence(%(epoch)s)
-    WHERE lease IS NULL AND parked_at IS NULL AND not_before > now() AND starts_with(error, %(reason)s)
-          AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
-    ORDER BY number FOR UPDATE OF jobs SKIP LOCKED
+    WHERE number > %(after)s AND lease IS NULL AND parked_at IS NULL AND not_before > now()
+          AND starts_with(error, %(reason)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+    ORDER BY number LIMIT %(limit)s
+    FOR UPDATE OF jobs SKIP LOCKED
 ), freed AS (
-    UPDATE {shard}.jobs SET not_before = now() FROM due WHERE jobs.number = due.number RETURNING 1
+    UPDATE {shard}.jobs SET not_before = now() FROM due WHERE jobs.number = due.number
 )
-SELECT count(*) FROM freed;
+SELECT count(*), max(number) FROM due;
 
 -- name: fail
 -- Say that the work of a lease failed for a reason of its own; the lease counts as run out.

@@ -16,13 +16,15 @@ from memlane.client.front import Front
 from memlane.config.settings import Settings
 from memlane.contract.cost import SHIPPED_PRICES, AtLimit, Period, Price
 from memlane.errors import Forbidden, InvalidInput, NotFound
-from memlane.storage import tenants
+from memlane.storage import jobs, tenants
+from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Kind
 from memlane.storage.spending import OVER_BUDGET
 from memlane.tasks.lane import Lane
+from tests.contract.conftest import serving
 from tests.contract.test_gateway import problem
 from tests.money import MODEL, Call, reserved, spend
-from tests.support import count_rows, drain_all, item, remembered, sql
+from tests.support import count_rows, drain_all, eventually, item, remembered, sql
 
 TODAY = datetime.now(UTC).date
 
@@ -254,6 +256,22 @@ def test_the_asynchronous_client_asks_the_same(admin: Admin, settings: Settings,
     assert [len(one) for one in found] == [1, 1, 1]
 
 
+def test_the_client_for_asyncio_reads_page_after_page(
+    admin: Admin, gateway: str, tenant_key: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memlane.contract.limits.PAGE_ITEMS", 1)
+    for agent in ("ada", "bob", "eve"):
+        admin.set_budget("acme", 100, agent=agent)
+        spent(settings, Call(agent=agent, tokens=50))
+
+    async def go() -> tuple[Any, ...]:
+        async with AsyncClient(gateway, tenant_key) as client:
+            return await client.budgets(), await client.budget_history(), await client.usage(("agent",))
+
+    for found in asyncio.run(go()):
+        assert sorted(one.agent for one in found) == ["ada", "bob", "eve"]
+
+
 def test_prices_are_set_and_taken_away(admin: Admin, ask: httpx.Client) -> None:
     assert {price.model: price.micro_per_million for price in admin.prices()} == dict(SHIPPED_PRICES)
     assert admin.set_price("BAAI/bge-m3 v2", 12_345) == Price("BAAI/bge-m3 v2", 12_345)
@@ -298,6 +316,42 @@ def test_what_waits_for_money_goes_on_at_once(
     drain_all(lane, Kind.EMBED)
     assert count_rows(settings, lane.cluster, "vectors_hash") == 2 - others
     assert count_rows(settings, lane.cluster, "jobs") == others
+
+
+def test_what_was_worked_on_meanwhile_is_looked_at_again(
+    lane: Lane, settings: Settings, tenant_key: str, admin_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain that asked before the budget was raised puts its job off afterwards, for an hour."""
+    assert tenant_key
+    monkeypatch.setattr("memlane.gateway.resuming._SOON_S", 0.2)
+    put_off = f"kind = 'embed' AND not_before > now() AND error LIKE '{OVER_BUDGET}%'"
+    with (
+        serving(settings.model_copy(update={"reservation_s": 4.0})) as url,
+        Admin(url, admin_key) as admin,
+    ):
+        with sql(settings) as connection:  # a change through the gateway would be followed by looks of its own
+            connection.execute("UPDATE control.prices SET micro_per_million = 1000000000 WHERE model = 'hash'")
+            connection.execute("SELECT control.set_budget('acme', '', 'day', 1, 'defer')")
+        remembered(lane, item())
+        claims = [due_now(settings, shard) for shard in lane.cluster.shards()]
+        admin.set_budget("acme", 10**9, period="day")
+        for _ in ("at once", "when the longest call is over"):
+            for shard, claim in zip(lane.cluster.shards(), claims, strict=True):
+                if claim is not None:
+                    jobs.settle(shard, claim.token, [], jobs.Delay(3600.0, f"{OVER_BUDGET}used up"))
+            assert count_rows(settings, lane.cluster, "jobs", put_off) == 1
+            eventually(lambda: count_rows(settings, lane.cluster, "jobs", put_off) == 0)
+            claims = [jobs.claim(shard, Kind.EMBED, TERMS) for shard in lane.cluster.shards()]
+
+
+TERMS = jobs.Terms("test", 60.0, 10)
+
+
+def due_now(settings: Settings, shard: Shard) -> jobs.Claim | None:
+    """What waits on a shard, as a drain has it in its hands."""
+    with sql(settings, shard.node.name) as connection:
+        connection.execute(f"UPDATE {shard.schema}.jobs SET not_before = now()".encode())
+    return jobs.claim(shard, Kind.EMBED, TERMS)
 
 
 def series(gateway: str) -> dict[str, dict[str, float]]:

@@ -12,19 +12,22 @@ import redis
 
 from memlane import Client
 from memlane.admin import Admin
-from memlane.config.settings import Settings
+from memlane.config.settings import Settings, WorkerClassName
 from memlane.contract.status import TenantLimits
 from memlane.embedded.redis import Redis
 from memlane.errors import BudgetExceeded, InvalidInput, NotFound, RateLimited
 from memlane.storage import tenants
+from memlane.storage.roles import WORKER
 from memlane.tasks import producers
 from memlane.tasks.counts import OwnCounts
 from memlane.tasks.lane import Lane
 from memlane.tasks.rates import Rates
+from memlane.workers.app import make_app
+from memlane.workers.lifecycle import Lifecycle
 from tests.commands import Run, document
 from tests.contract.conftest import serving
 from tests.contract.test_gateway import problem
-from tests.support import MakeSettings, eventually, sql
+from tests.support import MakeSettings, as_role, eventually, sql
 
 
 @pytest.fixture(autouse=True)
@@ -130,9 +133,7 @@ def test_over_a_budget_that_refuses(
     admin: Admin, settings: Settings, http: httpx.Client, gateway: str, tenant_key: str
 ) -> None:
     assert admin
-    with sql(settings) as connection:
-        connection.execute("UPDATE control.prices SET micro_per_million = 1000000 WHERE model = 'hash'")
-        connection.execute("SELECT control.set_budget('acme', '', 'month', 20, 'reject')")
+    refusing_budget(settings)
 
     def refuses() -> bool:
         return post(http, "ada", "bob").json().get("code") == "budget_exceeded" or bool(
@@ -154,6 +155,40 @@ def test_over_a_budget_that_refuses(
     problem(http.post("/v1/memories", json={"agent": "a", "content": " ".join(["w"] * 40)}), 402, "budget_exceeded")
     metrics = httpx.get(f"{gateway}/metrics").text
     assert re.search(r'memlane_limited_total\{limit="budget"\} [3-9]', metrics)
+
+
+def refusing_budget(settings: Settings) -> None:
+    """Tenant `acme` has a budget of 20 micro-dollars, at one for each token."""
+    with sql(settings) as connection:
+        connection.execute("UPDATE control.prices SET micro_per_million = 1000000 WHERE model = 'hash'")
+        connection.execute("SELECT control.set_budget('acme', '', 'month', 20, 'reject')")
+
+
+def test_the_first_after_a_start_meet_their_budget(settings: Settings, tenant_key: str) -> None:
+    refusing_budget(settings)
+    headers = {"Authorization": f"Bearer {tenant_key}"}
+    with serving(settings) as url, httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+        wanted = [{"agent": f"a{n}", "content": " ".join(["x"] * 30)} for n in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda one: http.post("/v1/memories", json=one).status_code, wanted))
+    assert answers == [402] * 8
+
+
+@pytest.mark.parametrize("kind", list(WorkerClassName))
+def test_workers_that_take_memories_in_know_budgets_before(
+    settings: Settings, tenant_key: str, kind: WorkerClassName
+) -> None:
+    assert tenant_key
+    refusing_budget(settings)
+    settings = as_role(settings, WORKER).model_copy(update={"worker_class": kind})
+    life = Lifecycle(make_app(settings), settings)
+    life.begin()
+    try:
+        look = life.process.lane.cluster.rooms._look
+        assert (look._thread is not None) == (kind in (WorkerClassName.INGEST, WorkerClassName.SWEEP))
+        assert ("acme" in look._value.rooms) == (look._thread is not None)
+    finally:
+        life.end()
 
 
 def test_over_the_cap_of_open_jobs(admin: Admin, gateway: str, tenant_key: str, http: httpx.Client) -> None:

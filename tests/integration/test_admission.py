@@ -143,6 +143,13 @@ def test_over_a_budget_that_refuses(
         accept.accept(lane, "acme", [item("a"), item(words(104, "x"))], atomic=True)
 
 
+def test_a_refusal_names_the_budget_to_its_last_digit(acme: Lane, budget: Callable[..., None]) -> None:
+    budget(micro=1_234_567_890, spent=1_234_567_890)
+    known(acme, 1)
+    (refused,) = accept.accept(acme, "acme", [item("tea")])
+    assert "tenant's budget of $1,234.56789 a day" in str(refused)
+
+
 def test_an_agent_may_be_over_while_others_are_not(acme: Lane, budget: Callable[..., None]) -> None:
     budget("ada", micro=20)
     budget(micro=1000, period="month")

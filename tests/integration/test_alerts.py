@@ -105,6 +105,23 @@ def test_each_share_is_told_once(settings: Settings, worker: Callable[..., Lane]
     assert "memlane budget set acme AMOUNT --per day" in whole
 
 
+def test_a_share_is_reached_when_all_of_it_is_spent(
+    settings: Settings, lane: Lane, worker: Callable[..., Lane], hook: Webhook
+) -> None:
+    """Not half a per cent before, wherever it is told."""
+    control = lane.cluster.control
+    lane = worker(hook.url)
+    budgets.set_up(control, DAILY, BudgetRequest(limit_micro=1000))
+    spent(settings, 999)
+    look(lane)
+    assert (titles(hook)[0].split(" %")[0], shown(lane)) == ("memlane: 80", [50, 80])
+    assert budgets.reached(control, (50, 80, 100)) == {0: 0, 50: 0, 80: 1, 100: 0}
+    spent(settings, 1)
+    look(lane)
+    assert shown(lane) == [50, 80, 100]
+    assert budgets.reached(control, (50, 80, 100)) == {0: 0, 50: 0, 80: 0, 100: 1}
+
+
 def test_what_happens_at_the_limit_is_said(settings: Settings, worker: Callable[..., Lane], hook: Webhook) -> None:
     lane = worker(hook.url)
     control = worker().cluster.control

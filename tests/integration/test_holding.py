@@ -8,10 +8,11 @@ import pytest
 
 from memlane.beat.sweep import Sweep
 from memlane.config.settings import Settings
+from memlane.contract import MemoryItem
 from memlane.contract.status import TenantLimits
 from memlane.storage import held, strays
 from memlane.storage.roles import WORKER
-from memlane.tasks import producers
+from memlane.tasks import accept, producers
 from memlane.tasks.counts import OwnCounts
 from memlane.tasks.lane import Lane
 from memlane.tasks.rates import Rates
@@ -155,6 +156,85 @@ def test_over_a_budget_that_refuses(worker: Lane, settings: Settings) -> None:
 
     eventually(sent_on)
     assert accepted(worker, settings) == ["this is far too dear for us"]
+
+
+def test_what_a_budget_refuses_takes_no_rate_from_others(worker: Lane, settings: Settings) -> None:
+    tenants_of(settings)
+    with sql(settings) as connection:
+        connection.execute("UPDATE control.prices SET micro_per_million = 1000000 WHERE model = 'hash'")
+        connection.execute("SELECT control.set_budget('acme', 'ada', 'day', 5, 'reject')")
+    eventually(lambda: len(worker.cluster.rooms.of("acme")) == 1)
+    minute = Minute(rate=4)
+    send(worker, minute.rates, "this is far too dear for us")
+    minute.over()
+    for _ in range(4):
+        sweep(worker, minute.rates)
+    assert kept(worker) == {held.REASONS["budget"]: 1}
+    send(worker, minute.rates, *(f"tea {number}" for number in range(4)), agent="bob")
+    assert accepted(worker, settings) == [f"tea {number}" for number in range(4)]
+
+
+def test_what_a_cap_refuses_takes_no_rate(worker: Lane, settings: Settings) -> None:
+    tenants_of(settings, open_jobs=1)
+    worker.cluster.terms.hurry()
+    eventually(lambda: worker.cluster.terms.of("acme").open_jobs == 1)
+    minute = Minute(rate=4)
+    send(worker, minute.rates, "tea 0")
+    send(worker, minute.rates, "tea 1")
+    minute.over()
+    for _ in range(4):
+        sweep(worker, minute.rates)
+    assert minute.rates.take("acme", {"ada": 4}).refused == {}
+    minute.over()
+    drain_all(worker)
+    worker.cluster.open_jobs._look.hurry()
+
+    def sent_on() -> bool:
+        sweep(worker, minute.rates)
+        return kept(worker) == {}
+
+    eventually(sent_on)
+    assert accepted(worker, settings) == ["tea 1"]
+
+
+def test_one_that_breaks_what_takes_it_in_holds_up_no_other(
+    worker: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minute = Minute(rate=1)
+    for content in ("first", "broken", "good"):
+        send(worker, minute.rates, content)
+    assert kept(worker) == {held.REASONS["tenant"]: 2}
+    payload = accept.payload
+
+    def breaks(one: MemoryItem) -> dict[str, Any]:
+        return {"": 1 // (one.content != "broken"), **payload(one)}
+
+    monkeypatch.setattr(accept, "payload", breaks)
+    minute.limits = TenantLimits(rate=100)
+    sweep(worker, minute.rates)
+    assert accepted(worker, settings) == ["first", "good"]
+    assert kept(worker) == {"ZeroDivisionError in memory.remember": 1}
+
+
+def test_what_is_held_for_a_shard_that_is_down_waits_for_that_shard(
+    settings: Settings, make_lane: Callable[[Settings], Lane]
+) -> None:
+    """It is not over any limit, and takes nothing from the rate."""
+    one, other = make_lane(as_role(settings, WORKER)), make_lane(as_role(settings, WORKER))
+    agent = next(a for n in range(99) if one.cluster.node_of(one.cluster.shard_of("acme", a := f"a{n}")) == "node-2")
+    minute = Minute(rate=4)
+    send(one, minute.rates, *(f"tea {number}" for number in range(4)), agent=agent)
+    send(one, minute.rates, "late", "later", agent=agent)
+    one.cluster.nodes["node-2"].close()
+    minute.over()
+    sweep(one, minute.rates)
+    ((reason, count),) = kept(other).items()
+    assert (reason.startswith("held"), count) == (False, 1)
+    assert minute.rates.take("acme", {"bob": 4}).refused == {}
+    minute.over()
+    sweep(other, minute.rates)
+    assert sorted(accepted(other, settings)) == ["late", "later", *(f"tea {number}" for number in range(4))]
+    assert kept(other) == {}
 
 
 def test_what_waits_for_too_long_is_left_to_an_operator(

@@ -15,8 +15,8 @@ from memlane.beat.sweep import Sweep
 from memlane.bench import limits_money
 from memlane.config.settings import Settings
 from memlane.contract import RecallRequest
-from memlane.errors import BudgetRefused, ProviderRefused, RateRefused
-from memlane.storage import spending
+from memlane.errors import BudgetRefused, ProviderRefused, RateRefused, Unavailable
+from memlane.storage import jobs, spending
 from memlane.storage.jobs import Kind
 from memlane.storage.nodes import Node
 from memlane.storage.spending import Group, Used
@@ -25,7 +25,7 @@ from memlane.tasks.embedders import Embedding
 from memlane.tasks.embedders.hash import HashEmbedder
 from memlane.tasks.lane import Lane
 from memlane.tasks.spending import Ask, Loan, Purse, apportioned
-from tests.support import accepted, asks, count_rows, drain_all, item, recalled, remembered, sql
+from tests.support import Recorder, accepted, asks, count_rows, drain_all, item, recalled, remembered, sql
 
 ADA, BOB, EVE = Group("acme", "ada"), Group("acme", "bob"), Group("rival", "eve")
 MODEL = "hash"
@@ -351,6 +351,33 @@ def test_what_a_budget_defers_is_stored_found_by_words_and_caught_up(
     drain_all(lane, Kind.EMBED)
     assert count_rows(settings, lane.cluster, lane.table) == 4
     assert count_rows(settings, lane.cluster, "jobs") == 0
+
+
+@pytest.mark.usefixtures("costly")
+def test_what_waits_for_money_goes_on_in_slices(
+    lane: Lane, control: Node, settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget(control, "acme", "", 1)
+    remembered(lane, *(item(f"tea number {n}") for n in range(8)))
+    waiting = "kind = 'embed' AND not_before > now() AND starts_with(error, 'budget: ')"
+    assert count_rows(settings, lane.cluster, "jobs", waiting) == 8
+    number = lane.cluster.shard_of("acme", "ada")
+    recorder.take()
+    monkeypatch.setattr(jobs, "SLICE", 3)
+    monkeypatch.setattr(batch_embed, "_RESUMING_S", 0.0)
+    for left in (5, 2):
+        with pytest.raises(Unavailable, match="ask again"):
+            batch_embed.resume(lane, number, "acme")
+        assert recorder.take() == [(Kind.EMBED, number)]
+        assert count_rows(settings, lane.cluster, "jobs", waiting) == left
+    monkeypatch.setattr(batch_embed, "_RESUMING_S", 60.0)
+    with sql(settings, lane.cluster.shard(number).node.name) as connection:
+        connection.execute(
+            f"UPDATE {lane.cluster.shard(number).schema}.jobs SET not_before = now() + interval '1 hour'".encode()
+        )
+    assert batch_embed.resume(lane, number, "acme") == 8
+    assert recorder.take() == [(Kind.EMBED, number)]
+    assert count_rows(settings, lane.cluster, "jobs", waiting) == 0
 
 
 def usage_saved(control: Node) -> tuple[int, int, int]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from memlane.cli.counting import counting
 from memlane.cli.simulation import Prices, Simulation, Told, measured, read, simulate
 from memlane.contract.cost import Latency
+from memlane.contract.tokens import bound
 from memlane.files import read_memories
 
 PRICE = Prices(20_000)
@@ -97,3 +99,8 @@ def test_times_add_up_and_what_is_not_known_is_left_out(told: Any) -> None:
     assert [row.seconds for row in some.rows] == [pytest.approx(0.25 * 2 + 0.2), None]
     rest = simulated(file, 20, 50, prices=Prices(0, measured_, 0.9))
     assert [row.seconds for row in rest.rows] == [pytest.approx(0.25 * 2 + 0.2), pytest.approx(0.9)]
+
+
+def test_at_most_is_as_much_as_is_reserved() -> None:
+    assert [bound(text) for text in ("", "tea", "Grün", "😀")] == [4, 7, 9, 8]
+    assert counting("of somebody else").count(["tea", "Grün"]) == [7, 9]
