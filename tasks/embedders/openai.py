@@ -15,6 +15,7 @@ import openai
 from tokenizers import Tokenizer
 
 from memlane.config.settings import Settings
+from memlane.contract.tokens import bound
 from memlane.errors import Misconfigured, ProviderRefused, RateRefused
 from memlane.storage.halfvec import Matrix
 from memlane.storage.models import Model
@@ -23,9 +24,6 @@ from memlane.tasks.embedders.contract import Embedding, unit_rows
 _WINDOW = 8191
 """Tokens that OpenAI's embedding models read."""
 
-
-_SPECIAL = 4
-"""Tokens beside those of its bytes that a text may have: what a tokenizer puts before and after it."""
 
 _OF_ITS_OWN = (500, 501, 503)
 """Answers of 5xx that a provider gives itself; the others come from proxies that got none, or no whole one."""
@@ -57,7 +55,7 @@ class OpenAIEmbedder:
         """
         if self._tokenizer is not None:
             return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
-        return [len(text.encode()) + _SPECIAL for text in texts]
+        return [bound(text) for text in texts]
 
     def embed(self, texts: Sequence[str]) -> Embedding:
         """Embed texts."""
