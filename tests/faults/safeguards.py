@@ -8,6 +8,8 @@ _SWEEP = "tests/integration/test_sweep.py"
 _FORGET = "tests/integration/test_forget.py"
 _STORM = "tests/faults/test_storm.py"
 _LIMITS = "tests/faults/test_limits.py"
+_SPENDING = "tests/integration/test_spending.py"
+_MONEY = "storage/migrations/control/0003_pre_limits.sql"
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,54 @@ MUTANTS = (
         '    "wal_level": "logical",\n',
         '    "wal_level": "logical",\n    "fsync": "off",\n',
         (f"{_STORM}::test_a_wiped_redis_is_recovered_from_within_seconds",),
+    ),
+    Mutant(
+        "lock of budgets",
+        "who draws on a budget does not wait for who does so at the same moment",
+        _MONEY,
+        "        ORDER BY s.tenant, s.agent, s.period FOR UPDATE OF s;\n    END IF;\n",
+        "        ORDER BY s.tenant, s.agent, s.period;\n    END IF;\n",
+        (f"{_SPENDING}::test_a_race_for_a_budget",),
+    ),
+    Mutant(
+        "what is set aside counts",
+        "a budget looks at what is settled alone",
+        _MONEY,
+        "          AND s.settled + s.reserved + a.tokens * reserve.price > b.limit_micro * 1000000::numeric)\n",
+        "          AND s.settled + a.tokens * reserve.price > b.limit_micro * 1000000::numeric)\n",
+        (f"{_SPENDING}::test_who_is_over_is_left_out_and_the_rest_goes_on", _SPENDING),
+    ),
+    Mutant(
+        "charge of what nobody settles",
+        "what a killed process has set aside stays so",
+        "beat/sweep.py",
+        "        begun_now.append(self._charge())\n",
+        "",
+        (f"{_SPENDING}::test_a_reservation_that_nobody_settles_becomes_a_charge",),
+    ),
+    Mutant(
+        "refusals by group",
+        "who is over budget is not left out of a request",
+        "tasks/spending.py",
+        "        granted = {place: ask for place, ask in asked.items() if answers[ask.group].granted}\n",
+        "        granted = dict(asked)\n",
+        (f"{_SPENDING}::test_who_is_over_is_left_out_and_the_rest_goes_on",),
+    ),
+    Mutant(
+        "pause of all processes",
+        "a provider's Retry-After holds for the process that was refused",
+        "tasks/pace/shared.py",
+        "        self._end(lambda turn: self._line.refused(self._id, turn, retry_after_s))\n",
+        "        self._end(lambda turn: self._line.unused(self._id, turn))\n",
+        ("tests/integration/test_pace.py",),
+    ),
+    Mutant(
+        "shares of tenants",
+        "a claim takes what is oldest, whoever it belongs to",
+        "storage/sql/jobs.sql",
+        "    SELECT tenant, weight, 1 + (%(limit)s::int - scan.places) * weight / weights AS share\n",
+        "    SELECT tenant, weight, %(limit)s::int AS share\n",
+        ("tests/integration/test_shares.py",),
     ),
 )
 """All of them, in the order of the table."""
