@@ -25,7 +25,7 @@ Key: TypeAlias = tuple[int, UUID]
 """An agent's number and a memory's id."""
 
 Known: TypeAlias = dict[Key, tuple[State, str | None]]
-"""States, and errors of what is parked."""
+"""States, and why something is parked, or waits for its vector."""
 
 _SHARE = 5.0
 """A look that took t is followed by a pause of at least so many t: looking costs no more than a sixth."""

@@ -71,7 +71,7 @@ def accept_all_or_none(shard: Shard, tenant: str, offers: Sequence[Offer]) -> li
 
 
 def states(shard: Shard, wanted: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], tuple[State, str | None]]:
-    """State, and error if parked, by agent's number and id; unknown ones are left out."""
+    """State, and why it is parked or waits for its vector, by agent's number and id; unknown ones are left out."""
     params = {"agents": [agent for agent, _ in wanted], "ids": [id_ for _, id_ in wanted]}
     return {(agent, id_): (State(state), error) for agent, id_, state, error in shard.run(_SQL["states"], params)}
 

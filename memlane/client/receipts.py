@@ -119,6 +119,7 @@ def all_of(wanted: Sequence[Receipt], found: Sequence[Receipt]) -> Sequence[Rece
 
 def late(missing: Sequence[Receipt], goal: State, timeout_s: float) -> WaitTimeout:
     """The error for receipts that are not there when the time is up."""
+    why = next((f" ({receipt.error})" for receipt in missing if receipt.error), "")
     return WaitTimeout(
-        f"{len(missing)} of the memories are not {goal} after {timeout_s:g} s; they are safe all the same"
+        f"{len(missing)} of the memories are not {goal} after {timeout_s:g} s{why}; they are safe all the same"
     )

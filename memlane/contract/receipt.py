@@ -18,7 +18,7 @@ class Receipt:
         agent: whose memory it is.
         state: how far it has come.
         first: for a duplicate, how far the first one has come.
-        error: for a parked one, why.
+        error: for a parked one, why; for one that is stored, why its vector waits, if there is a reason.
     """
 
     id: UUID

@@ -45,11 +45,11 @@ WITH items AS MATERIALIZED (
 SELECT outcome, state FROM outcomes ORDER BY place;
 
 -- name: states
--- How far memories have come, with the error of those that are parked.
+-- How far memories have come, with why they are parked, or why their vectors wait.
 SELECT i.agent, i.id,
        CASE WHEN ids.number < agents.forgotten_before THEN 'forgotten' ELSE ids.state END,
        jobs.error
 FROM unnest(%(agents)s::bigint[], %(ids)s::uuid[]) AS i(agent, id)
 JOIN {shard}.ids ids ON ids.agent = i.agent AND ids.id = i.id
 JOIN {shard}.agents agents ON agents.number = i.agent
-LEFT JOIN {shard}.jobs jobs ON jobs.number = ids.number AND jobs.parked_at IS NOT NULL;
+LEFT JOIN {shard}.jobs jobs ON jobs.number = ids.number AND (jobs.parked_at IS NOT NULL OR jobs.kind = 'embed');

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from memlane.beat.sweep import Sweep
 from memlane.bench import limits_money
 from memlane.config.settings import Settings
-from memlane.contract import RecallRequest
+from memlane.contract import RecallRequest, State
 from memlane.errors import BudgetRefused, ProviderRefused, RateRefused, Unavailable
-from memlane.storage import jobs, spending
+from memlane.storage import ids, jobs, spending
 from memlane.storage.jobs import Kind
 from memlane.storage.nodes import Node
 from memlane.storage.spending import Group, Used
@@ -334,8 +334,14 @@ def test_what_a_budget_defers_is_stored_found_by_words_and_caught_up(
     lane: Lane, control: Node, settings: Settings
 ) -> None:
     budget(control, "acme", "", 10)
-    remembered(lane, item("tea is green"), item("coffee is black"), item("milk is white and cold and sweet"))
+    *_, last = remembered(lane, item("tea is green"), item("coffee is black"), item("milk is white and cold and sweet"))
     assert count_rows(settings, lane.cluster, "memories") == 3
+    shard = lane.cluster.shard(lane.cluster.shard_of("acme", "ada"))
+    key = lane.numbers.of(shard, "acme", ["ada"], register=False)["ada"], last.id
+    state, why = ids.states(shard, [key])[key]
+    assert state is State.STORED
+    assert why is not None
+    assert why.startswith("budget: used up until 2")
     assert count_rows(settings, lane.cluster, lane.table) == 2
     assert count_rows(settings, lane.cluster, "jobs", "kind = 'embed' AND starts_with(error, 'budget: used up')") == 1
     assert spent(control) == (6, 0)
