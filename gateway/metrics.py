@@ -56,6 +56,9 @@ class Metrics:
             registry=self.registry,
         )
         self._jobs = Gauge("memlane_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry)
+        self._over_budget = Gauge(
+            "memlane_jobs_over_budget", "Open jobs that wait for a budget, by kind.", ("kind",), registry=self.registry
+        )
         self._oldest = Gauge(
             "memlane_oldest_due_job_seconds", "Age of the oldest job that is due.", ("kind",), registry=self.registry
         )
@@ -90,10 +93,12 @@ class Metrics:
         answers = list(shards)
         self._jobs.clear()
         self._oldest.clear()
+        self._over_budget.clear()
         for jobs in summed(answers):
             for state in _STATES:
                 self._jobs.labels(jobs.kind, state.value).set(getattr(jobs, state.value))
             self._oldest.labels(jobs.kind).set(jobs.oldest_s)
+            self._over_budget.labels(jobs.kind).set(jobs.over_budget)
         down = answers.count(None)
         self._shards.labels("up").set(len(answers) - down)
         self._shards.labels("down").set(down)

@@ -13,6 +13,7 @@ from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.connections import UNHURRIED
 from memlane.storage.leases import TIMELINE, release_quietly
+from memlane.storage.spending import OVER_BUDGET
 
 _SQL = queries.load("jobs")
 
@@ -128,7 +129,7 @@ def _both(one: Any, other: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many jobs of a kind wait, are worked on or parked, and how long the oldest due one has waited.
+    """How many jobs of a kind wait, for a budget too, are worked on or parked; how long the oldest due one has waited.
 
     The kind may be one that only a newer version knows.
     """
@@ -138,6 +139,7 @@ class Backlog:
     leased: int
     parked: int
     oldest_s: float
+    over_budget: int
 
 
 def claim(shard: Shard, kind: Kind, terms: Terms, after: str = "") -> Claim | None:
@@ -246,7 +248,7 @@ def idle_work(shard: Shard) -> list[Kind]:
 
 def backlog(shard: Shard) -> list[Backlog]:
     """What is open, by kind."""
-    return [Backlog(*row) for row in shard.run(_SQL["backlog"])]
+    return [Backlog(*row) for row in shard.run(_SQL["backlog"], {"over_budget": OVER_BUDGET})]
 
 
 def open_texts(shard: Shard, tenant: str, texts: Sequence[tuple[UUID, str]]) -> int:

@@ -66,5 +66,6 @@ def summed(backlogs: Iterable[Iterable[Backlog] | None]) -> list[JobStatus]:
             before.leased + backlog.leased,
             before.parked + backlog.parked,
             max(before.oldest_s, round(backlog.oldest_s, 3)),
+            before.over_budget + backlog.over_budget,
         )
     return sorted(sums.values(), key=lambda status: status.kind)

@@ -55,8 +55,9 @@ def _status_tables(found: Status) -> list[Table | str]:
         ),
     ]
     parts += [f"{node.name}: {node.alarm}" for node in found.nodes if node.alarm]
-    jobs = [(j.kind, j.open, j.leased, j.parked, round(j.oldest_s, 1)) for j in found.jobs]
-    parts.append(table("jobs", ["kind", "open", "leased", "parked", "oldest due, s"], jobs) if jobs else "no open jobs")
+    jobs = [(j.kind, j.open, j.leased, j.parked, j.over_budget, round(j.oldest_s, 1)) for j in found.jobs]
+    columns = ["kind", "open", "leased", "parked", "over budget", "oldest due, s"]
+    parts.append(table("jobs", columns, jobs) if jobs else "no open jobs")
     if found.strays:
         rows = [(s.task, s.reason, s.count, f"{s.since:%Y-%m-%d %H:%M}") for s in found.strays]
         parts.append(table("strays", ["task", "reason", "messages", "since"], rows))

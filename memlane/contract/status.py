@@ -79,13 +79,23 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """Jobs of a kind, over all shards."""
+    """Jobs of a kind, over all shards.
+
+    Attributes:
+        kind: what they ask for.
+        open: how many wait or are worked on.
+        leased: how many of these are worked on.
+        parked: how many are set aside.
+        oldest_s: how long the oldest that is due has waited, in seconds.
+        over_budget: how many of the open ones wait for a budget.
+    """
 
     kind: str
     open: int
     leased: int
     parked: int
     oldest_s: float
+    over_budget: int = 0
 
 
 @dataclass(frozen=True, slots=True)

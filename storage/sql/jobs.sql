@@ -212,12 +212,13 @@ WHERE EXISTS (SELECT FROM {shard}.jobs j WHERE j.kind = kinds.kind AND j.lease I
   AND NOT EXISTS (SELECT FROM {shard}.leases l WHERE l.kind = kinds.kind);
 
 -- name: backlog
--- Open, leased and parked jobs by kind, and the age of the oldest that is due.
+-- Open, leased and parked jobs by kind, the age of the oldest that is due, and how many wait for a budget.
 SELECT kind,
        count(*) FILTER (WHERE parked_at IS NULL),
        count(*) FILTER (WHERE lease IS NOT NULL),
        count(*) FILTER (WHERE parked_at IS NOT NULL),
-       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL AND not_before <= now())), 0)::float8
+       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL AND not_before <= now())), 0)::float8,
+       count(*) FILTER (WHERE parked_at IS NULL AND starts_with(error, %(over_budget)s))
 FROM {shard}.jobs GROUP BY kind;
 
 -- name: open_texts
