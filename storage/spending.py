@@ -73,10 +73,10 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: how many texts it had, and how long its answer took in seconds; None if it brought nothing."""
+    """A request that was answered: how many texts it had, and how long that took in seconds."""
 
     texts: int
-    took_s: float | None
+    took_s: float
 
 
 def reserve(control: Node, id_: UUID, model: str, asked: Mapping[Group, int], lives_s: float) -> dict[Group, Answer]:
@@ -113,7 +113,7 @@ def settle(control: Node, id_: UUID | None, model: str, used: Mapping[Group, Use
         id_: the reservation; None: there was none, and what is used is only counted.
         model: as the price list calls it.
         used: by group; what is not named was not used.
-        call: the request that was made, if there was one.
+        call: the request, if it was answered.
 
     Raises:
         Unavailable: control does not answer.

@@ -7,7 +7,7 @@ what a killed process did not tell becomes a charge, since its reservation runs 
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
 from threading import Lock
@@ -121,7 +121,9 @@ class Purse:
             if len(fitting) == len(first.granted):
                 return first
             self.settle(first, {})
-            return self._reserve(fitting, also_refused=first.refused)[0]
+            again, _ = self._reserve(fitting)
+            left_out = {place: why for place, why in first.refused.items() if place not in fitting}
+            return replace(again, refused={**left_out, **again.refused})
         except Unavailable as error:
             return self._unasked(asked, error)
 
@@ -156,9 +158,7 @@ class Purse:
             except MemlaneError as error:  # what was set aside becomes a charge
                 log.exception("spending.not_settled", why=str(error))
 
-    def _reserve(
-        self, asked: Mapping[int, Ask], also_refused: Mapping[int, BudgetRefused] | None = None
-    ) -> tuple[Loan, Mapping[Group, Answer]]:
+    def _reserve(self, asked: Mapping[int, Ask]) -> tuple[Loan, Mapping[Group, Answer]]:
         tokens: dict[Group, int] = {}
         for ask in asked.values():
             tokens[ask.group] = tokens.get(ask.group, 0) + ask.tokens
@@ -167,8 +167,7 @@ class Purse:
         price = self._note(answers)
         granted = {place: ask for place, ask in asked.items() if answers[ask.group].granted}
         refused = {p: self._refusal(answers[ask.group]) for p, ask in asked.items() if p not in granted}
-        left_out = {place: why for place, why in (also_refused or {}).items() if place not in asked}
-        return Loan(id_ if granted and price else None, granted, {**left_out, **refused}), answers
+        return Loan(id_ if granted and price else None, granted, refused), answers
 
     def _note(self, answers: Mapping[Group, Answer]) -> int | None:
         """Remember what control said, for when it does not answer; the price."""
