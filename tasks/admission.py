@@ -13,6 +13,7 @@ from memlane.storage import embedding_cache, ids
 from memlane.storage.embedding_cache import Text
 from memlane.storage.open_jobs import EVERY_S
 from memlane.storage.rooms import PICO, Room
+from memlane.tasks import embedding
 from memlane.tasks.embedders import called
 from memlane.tasks.lane import Lane
 from memlane.tasks.placed import Placed
@@ -107,14 +108,9 @@ def _exceeded(room: Room) -> BudgetExceeded:
 
 def _free(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) -> set[int]:
     """The places of items that cost nothing: they bring their vector, it is known, or they were accepted before."""
-    model = lane.model
-    brings = {
-        p.place
-        for p in part
-        if (own := p.item.embedding) is not None and own.model == model.name and len(own.vector) == model.dims
-    }
+    brings = {p.place for p in part if p.item.embedding is not None and embedding.fits(lane, p.item.embedding)}
     texts = {p.place: Text(tenant, p.hash) for p in part if p.place not in brings}
-    known = embedding_cache.find(lane.cluster, model.name, list(dict.fromkeys(texts.values())))
+    known = embedding_cache.find(lane.cluster, lane.model.name, list(dict.fromkeys(texts.values())))
     cached = {place for place, text in texts.items() if text in known}
     return brings | cached | _accepted_before(lane, tenant, shard, [p for p in part if p.place not in brings | cached])
 

@@ -143,13 +143,14 @@ def keep_given(lane: Lane, tenant: str, given: Mapping[bytes, Embedding]) -> Non
         tenant: whose texts they are.
         given: by the hash of the text; those of another model or length are left aside.
     """
-    fitting = {
-        Text(tenant, hash_): Cached(_unit(one.vector))
-        for hash_, one in given.items()
-        if one.model == lane.model.name and len(one.vector) == lane.model.dims
-    }
+    fitting = {Text(tenant, hash_): Cached(_unit(one.vector)) for hash_, one in given.items() if fits(lane, one)}
     if fitting:
         embedding_cache.keep(lane.cluster, lane.model.name, fitting)
+
+
+def fits(lane: Lane, given: Embedding) -> bool:
+    """Whether a vector that a caller brought along is one of the current model's."""
+    return given.model == lane.model.name and len(given.vector) == lane.model.dims
 
 
 def _unit(vector: Sequence[float]) -> Vector:
