@@ -12,7 +12,7 @@ from memlane.storage.cluster import Shard
 
 _SQL = queries.load("agents")
 
-_FORGET = UUID("0f6f2f0e-5b1f-5a55-9b53-666f72676574")
+FORGET = UUID("0f6f2f0e-5b1f-5a55-9b53-666f72676574")
 """The id of forget jobs: an agent has at most one open."""
 
 
@@ -47,6 +47,12 @@ class AgentNumbers:
         self._names: LRUCache[tuple[int, int], str] = LRUCache(size)
         self._lock = Lock()
 
+    def clear(self) -> None:
+        """Forget them; who needs one asks again."""
+        with self._lock:
+            self._known.clear()
+            self._names.clear()
+
     def of(self, shard: Shard, tenant: str, agents: Collection[str], *, register: bool) -> Mapping[str, int]:
         """The numbers of agents by name; unknown ones are registered, or else left out."""
         with self._lock:
@@ -58,6 +64,9 @@ class AgentNumbers:
             with self._lock:
                 self._known.update({keys[agent]: found[agent] for agent in missing if agent in found})
         return found
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def names(self, shard: Shard, numbers: Collection[int]) -> Mapping[int, str]:
         """The names of agents by number."""
@@ -95,7 +104,7 @@ def forget(shard: Shard, tenant: str, agent: str, request: UUID | None = None) -
 
     A job that removes the rows is opened with it. A request that was the last to be obeyed is not obeyed again.
     """
-    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent, "id": _FORGET, "request": request})
+    rows = shard.write(_SQL["forget"], {"tenant": tenant, "agent": agent, "id": FORGET, "request": request})
     return rows[0][0] if rows else None
 
 

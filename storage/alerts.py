@@ -48,7 +48,6 @@ def reach(control: Node, percents: tuple[int, ...]) -> list[Reached]:
     rows = control.run(_SQL["reach"].render(), {"percents": list(percents)})
     if rows:
         control.run(_SQL["pass_over"].render())
-        control.run(_SQL["drop_old"].render())
     return [Reached(tenant, agent, Period(period), percent) for tenant, agent, period, percent in rows]
 
 

@@ -13,6 +13,8 @@ from memlane.storage.nodes import Node
 
 _SQL = queries.load("budgets")
 
+_FULLEST = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetName:
@@ -65,6 +67,12 @@ def listed(control: Node, wanted: BudgetsRequest) -> list[Budget]:
     return _listed(control, {**params, "limit": wanted.limit + 1, "offset": wanted.offset})
 
 
+def fullest(control: Node, percent: float) -> list[Budget]:
+    """Budgets of which so much is spent, in percent, the fullest first; of very many only some."""
+    params = {"tenant": None, "agent": None, "period": None, "least": percent, "limit": _FULLEST, "offset": 0}
+    return sorted(_listed(control, params), key=lambda budget: -budget.percent)
+
+
 def history(control: Node, wanted: HistoryRequest) -> list[Spending]:
     """Periods of budgets, the latest first, and one more than asked for where there are more."""
     params = {"tenant": wanted.tenant, "agent": wanted.agent, "period": wanted.period}
@@ -79,7 +87,7 @@ def reached(control: Node, percents: tuple[int, ...]) -> dict[int, int]:
 
 
 def _listed(control: Node, params: dict[str, Any]) -> list[Budget]:
-    rows = control.run(_SQL["listed"].render(), params)
+    rows = control.run(_SQL["listed"].render(), {"least": 0.0, **params})
     return [
         Budget(tenant, Period(period), limit, AtLimit(at_limit), *more)
         for tenant, period, limit, at_limit, *more in rows

@@ -4,10 +4,11 @@ The map is in control and cached by every process; the authority is each shard's
 fence checks in every write. So a stale map is safe, and with control down the nodes are asked.
 """
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
@@ -16,8 +17,11 @@ from memlane.errors import NodeDown, NotMigrated, ShardMoved, Unavailable
 from memlane.storage import members, queries
 from memlane.storage.connections import Row
 from memlane.storage.hashing import shard_of, shard_of_text
+from memlane.storage.knobs import Knobs
+from memlane.storage.later import Later
 from memlane.storage.members import Standby
 from memlane.storage.nodes import Node, Params
+from memlane.storage.open_bytes import Agent, OpenBytes
 from memlane.storage.open_jobs import OpenJobs
 from memlane.storage.queries import Query
 from memlane.storage.rooms import Rooms
@@ -27,6 +31,9 @@ from memlane.storage.terms import Terms
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+MakeNode: TypeAlias = Callable[[str, str, Settings, str, int], Node]
+"""Makes a node: its name, its address, the settings, the role of this process, and how many connections it may have."""
 
 _SQL = queries.load("cluster")
 
@@ -96,10 +103,11 @@ class ShardMap:
 class Cluster:
     """All nodes and shards, for one process."""
 
-    def __init__(self, settings: Settings, role: str, pool_size: int) -> None:
+    def __init__(self, settings: Settings, role: str, pool_size: int, make_node: MakeNode = Node) -> None:
         control = settings.control
         self.nodes = {
-            name: Node(name, uri.get_secret_value(), settings, role, pool_size) for name, uri in settings.nodes.items()
+            name: make_node(name, uri.get_secret_value(), settings, role, pool_size)
+            for name, uri in settings.nodes.items()
         }
         self.control = self.nodes[control]
         self.terms = Terms(self.control, settings)
@@ -108,6 +116,13 @@ class Cluster:
         """What is left of the budgets that refuse."""
         self.open_jobs = OpenJobs(self._count_open_jobs)
         """How many jobs are open, of tenants that have a cap."""
+        self.knobs = Knobs(self.control)
+        """What auto-tune turns."""
+        self.later = Later()
+        """Does what nobody waits for."""
+        limit_mb = settings.agent_open_mb
+        self.open_bytes = OpenBytes(None if limit_mb is None else limit_mb * 1024 * 1024, self._find_open_bytes)
+        """How much the memories of agents hold that are not stored yet."""
         self._known: ShardMap | None = None
         self._lock = Lock()
 
@@ -120,10 +135,11 @@ class Cluster:
         """Ask control for terms and budgets now, before somebody comes who cannot wait for it."""
         self.terms.begin()
         self.rooms.begin()
+        self.knobs.begin()
 
     def close(self) -> None:
         """Close all connections."""
-        for look in (self.terms, self.rooms, self.open_jobs):
+        for look in (self.terms, self.rooms, self.open_jobs, self.open_bytes, self.knobs, self.later):
             look.close()
         for node in self.nodes.values():
             node.close()
@@ -155,6 +171,10 @@ class Cluster:
         """The name of the node that a shard is on by the map at hand; asks nobody."""
         shard = self._known.shards.get(number) if self._known else None
         return shard.node.name if shard else None
+
+    def known_nodes(self) -> list[str]:
+        """The name of the node of each shard, by the map at hand; none while there is no map. Asks nobody."""
+        return [shard.node.name for shard in self._known.shards.values()] if self._known else []
 
     def shard_of(self, tenant: str, agent: str) -> int:
         """The number of the shard where an agent lives."""
@@ -218,6 +238,22 @@ class Cluster:
                 found[shard.number] = dict(shard.run(_SQL["open_jobs"], wanted))
             except Unavailable:
                 found[shard.number] = None
+        return found
+
+    def _find_open_bytes(self, agents: Collection[Agent], above: int) -> dict[Agent, int]:
+        """How many bytes agents hold open, 0 if no more than so many; without those whose shards do not answer."""
+        by_shard: defaultdict[int, list[Agent]] = defaultdict(list)
+        for agent in agents:
+            by_shard[self.shard_of(*agent)].append(agent)
+        found: dict[Agent, int] = {}
+        for number, here in sorted(by_shard.items()):
+            params = {"tenants": [tenant for tenant, _ in here], "agents": [agent for _, agent in here], "above": above}
+            try:
+                rows = self.shard(number).run(_SQL["open_bytes"], params)
+            except Unavailable as error:
+                log.warning("open_bytes.unknown", shard=number, why=str(error))
+            else:
+                found |= dict.fromkeys(here, 0) | {(tenant, agent): held for tenant, agent, held in rows}
         return found
 
     def _map(self) -> ShardMap:

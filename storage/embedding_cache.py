@@ -52,8 +52,25 @@ def find(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[Text, Cach
             except Unavailable as error:
                 log.warning("cache.miss", shard=number, why=str(error))
                 continue
-            found.update({Text(tenant, bytes(hash_)): Cached(as_vector(row), tokens) for hash_, row, tokens in rows})
+            found.update({Text(tenant, bytes(hash_)): Cached(as_vector(row), tokens) for hash_, row, tokens, _ in rows})
+            if stale := [bytes(hash_) for hash_, _, _, is_stale in rows if is_stale]:
+                cluster.later(partial(cluster.on, number, partial(_used, tenant, stale, model)))
     return found
+
+
+def missing(cluster: Cluster, model: str, texts: Sequence[Text]) -> list[Text]:
+    """Those texts that the cache lacks; where a shard does not answer, nobody knows, and they are left out."""
+    lacking: list[Text] = []
+    for number, here in _by_shard(cluster, texts).items():
+        for tenant, hashes in _by_tenant(here).items():
+            try:
+                rows = cluster.on(number, partial(_find, tenant, hashes, model))
+            except Unavailable as error:
+                log.warning("cache.miss", shard=number, why=str(error))
+                continue
+            known = {bytes(row[0]) for row in rows}
+            lacking += [Text(tenant, hash_) for hash_ in hashes if hash_ not in known]
+    return lacking
 
 
 def keep(cluster: Cluster, model: str, embeddings: Mapping[Text, Cached]) -> None:
@@ -65,14 +82,19 @@ def keep(cluster: Cluster, model: str, embeddings: Mapping[Text, Cached]) -> Non
             log.warning("cache.not_kept", shard=number, why=str(error))
 
 
-def drop(cluster: Cluster, tenant: str, hashes: Sequence[bytes]) -> None:
-    """Let go of the embeddings of texts that were forgotten."""
+def drop(cluster: Cluster, tenant: str, hashes: Sequence[bytes], unused_s: float | None = None) -> None:
+    """Let go of the embeddings of texts that were forgotten, or of those that were of no use for so many seconds."""
     for number, here in _by_shard(cluster, [Text(tenant, hash_) for hash_ in hashes]).items():
-        cluster.on(number, partial(_drop, tenant, [text.hash for text in here]))
+        cluster.on(number, partial(_drop, tenant, [text.hash for text in here], unused_s))
 
 
 def _find(tenant: str, hashes: list[bytes], model: str, shard: Shard) -> list[Row]:
     return shard.run(_SQL["find"], {"tenant": tenant, "hashes": hashes, "model": model}, PATIENCE_S)
+
+
+def _used(tenant: str, hashes: list[bytes], model: str, shard: Shard) -> None:
+    """They are of use still: noted once a day at most, and off the way of whoever uses them."""
+    shard.write(_SQL["used"], {"tenant": tenant, "hashes": hashes, "model": model}, PATIENCE_S)
 
 
 def _keep(model: str, embeddings: Mapping[Text, Cached], shard: Shard) -> None:
@@ -86,8 +108,13 @@ def _keep(model: str, embeddings: Mapping[Text, Cached], shard: Shard) -> None:
     shard.write(_SQL["keep"], params, PATIENCE_S)
 
 
-def _drop(tenant: str, hashes: list[bytes], shard: Shard) -> None:
-    shard.run(_SQL["drop"], {"tenant": tenant, "hashes": hashes})
+def _drop(tenant: str, hashes: list[bytes], unused_s: float | None, shard: Shard) -> None:
+    shard.run(_SQL["drop"], {"tenant": tenant, "hashes": hashes, "unused_s": unused_s})
+
+
+def rows(shard: Shard) -> int:
+    """About how many embeddings a shard keeps, as of when the table was last analyzed."""
+    return int(shard.run(_SQL["rows"], quoted_shard=f"'{shard.schema}'")[0][0])
 
 
 def _by_shard(cluster: Cluster, texts: Sequence[Text]) -> dict[int, list[Text]]:

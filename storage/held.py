@@ -22,6 +22,7 @@ REASONS: Mapping[str, str] = {
     "tenant": "held: over the tenant's rate",
     "agent": "held: over the agent's rate",
     "open_jobs": "held: over the cap of open jobs",
+    "agent_open_bytes": "held: over what an agent may have open",
     "budget": "held: over a budget that refuses",
 }
 """By the limit; a stray with one of these waits for room, not for a shard."""

@@ -64,12 +64,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Jobs of one kind that are leased to us until the lease runs out; `last` is where the next claim goes on."""
+    """Jobs of one kind that are leased to us until the lease runs out.
+
+    Attributes:
+        token: the lease's.
+        kind: what they ask for.
+        jobs: by number.
+        last: the tenant after which the next claim goes on.
+        full: whether there is likely to be more.
+    """
 
     token: UUID
     kind: Kind
     jobs: Sequence[Job]
     last: str = ""
+    full: bool = False
 
     @property
     def numbers(self) -> list[int]:
@@ -88,6 +97,8 @@ class Terms:
     """Told the token of a claim whose outcome is unknown; else it is given back on the spot."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """The shares of tenants; 1 for those that are not named."""
+    limit_bytes: int = 4 * 1024 * 1024
+    """From how much on no more are added, but one of each tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,11 @@ class Done:
     def __add__(self, other: "Done") -> "Done":
         """What two claims came to."""
         return Done(**{f.name: _both(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What there was of each, without what there was not."""
+        return {f.name: int(value) for f in fields(self) if (value := getattr(self, f.name))}
 
     def __str__(self) -> str:
         found = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
@@ -160,6 +176,7 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
         "holder": terms.holder,
         "lease_s": terms.lease_s,
         "limit": terms.limit,
+        "bytes": terms.limit_bytes,
         "after": after,
         "weights": json.dumps(terms.weights),
     }
@@ -171,7 +188,16 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
         raise
     if not rows:
         return None
-    return Claim(token, kind, sorted((Job(*row[:-1]) for row in rows), key=lambda job: job.number), rows[0][-1])
+    claimed = sorted((Job(*row[:-1]) for row in rows), key=lambda job: job.number)
+    return Claim(token, kind, claimed, rows[0][-1], _full(claimed, terms))
+
+
+def _full(claimed: Sequence[Job], terms: Terms) -> bool:
+    """Whether a claim took half as many jobs as it might, or as many bytes.
+
+    It takes seldom all that it may, also of a large backlog: shares are whole numbers.
+    """
+    return 2 * len(claimed) >= terms.limit or sum(len(job.raw.encode()) for job in claimed) >= terms.limit_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ def release_quietly(shard: Shard, token: UUID) -> None:
             release(shard, token)
 
 
+def at_work(shard: Shard, kind: str, lease_s: float) -> int:
+    """How many drains are at work on a kind of jobs; a holder that has died counts for half of its lease."""
+    return int(shard.run(_SQL["at_work"], {"kind": kind, "lease_s": lease_s})[0][0])
+
+
 def fail(shard: Shard, token: UUID, error: str) -> None:
     """Say that the work of a lease failed, and not for want of somebody else: it counts as a death."""
     shard.run(_SQL["fail"], {"token": token, "error": error})

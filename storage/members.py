@@ -94,7 +94,11 @@ def _wait_for(standby: Node, received: int) -> None:
 
 def statuses(node: Node) -> Sequence[MemberStatus]:
     """Each server of a node: its role, and how far behind the one that has the most it is."""
-    found = positions(node.members or (node,))
+    return described(positions(node.members or (node,)))
+
+
+def described(found: Sequence[tuple[Node, Position | None]]) -> Sequence[MemberStatus]:
+    """Servers of a node by how far each has come: its role, and how far behind the one that has the most it is."""
     most = max((at.received for _, at in found if at is not None), default=0)
     return tuple(_status(member, at, most) for member, at in found)
 

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from memlane.contract import Filters, Memory, PageRequest, spoken
 from memlane.contract.memory import single
+from memlane.contract.tiers import Use, tier_of
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import HalfVectors, Vector, as_vector
@@ -17,6 +18,14 @@ from memlane.storage.jobs import DELAYS, LATER, Claim, Delays, Done, delay_param
 _SQL = queries.load("memories")
 _COLUMNS = _SQL["columns"].text
 _ALIVE = _SQL["alive"].text
+
+_RESONANCE = queries.load("resonance")
+
+BORN, STILL = _RESONANCE["born"].text, _RESONANCE["still"].text
+"""What is left of a memory's resonance, as an expression: of one that was never recalled, and of one that was."""
+
+RESONANCE = _RESONANCE["now"].text.replace("{born}", BORN).replace("{still}", STILL)
+"""What is left of it, whichever it is."""
 
 HOLDS = queries.load("recall")["holds"].text
 """The filters as a condition."""
@@ -69,6 +78,15 @@ def by_id(shard: Shard, tenant: str, agent: str, id_: UUID, *, expired: bool = F
     return _memory(agent, rows[0]) if rows else None
 
 
+def use(shard: Shard, tenant: str, agent: str, id_: UUID) -> Use | None:
+    """How a memory was used, or None if there is none that is stored and not forgotten."""
+    rows = shard.run(_SQL["use"], {"tenant": tenant, "agent": agent, "id": id_}, resonance=RESONANCE, alive=_ALIVE)
+    if not rows:
+        return None
+    ((count, last_accessed_at, resonance, last, now),) = rows
+    return Use(count, single(resonance), tier_of(last, now), last_accessed_at)
+
+
 def by_numbers(shard: Shard, agent: str, agent_number: int, numbers: Sequence[int]) -> dict[int, Memory]:
     """Memories of an agent by number; forgotten ones are left out."""
     rows = shard.run(_SQL["by_numbers"], {"agent": agent_number, "numbers": list(numbers)}, columns=_COLUMNS)
@@ -112,13 +130,13 @@ def filter_params(filters: Filters) -> dict[str, Any]:
 
 
 def count_accesses(shard: Shard, accesses: Mapping[tuple[int, int], int]) -> None:
-    """Add to how often memories were recalled, by agent's number and memory's number."""
+    """Add to how often memories were recalled, by agent's number and memory's number; it lifts their resonance."""
     params = {
         "agents": [agent for agent, _ in accesses],
         "numbers": [number for _, number in accesses],
         "counts": list(accesses.values()),
     }
-    shard.write(_SQL["count_accesses"], params)
+    shard.write(_SQL["count_accesses"], params, born=BORN, still=STILL)
 
 
 def _memory(agent: str, row: Sequence[Any]) -> Memory:

@@ -70,6 +70,7 @@ class Node:
         self._patience_s = settings.statement_timeout_s + _GRACE_S
         self._refusals = Refusals(self._patience_s, hurry)
         self._answered_at = 0.0
+        self._steady_since = monotonic()
         self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             uri,
             connection_class=PatientConnection,
@@ -90,8 +91,18 @@ class Node:
         """Whether it has failed since it was last seen to answer."""
         return self._refusals.suspect
 
+    @property
+    def steady_s(self) -> float:
+        """For how long it has not failed here, in seconds; not longer than it is open."""
+        return monotonic() - self._steady_since
+
+    def pool_stats(self) -> Mapping[str, int]:
+        """How the connections are: psycopg_pool's own counts, those that only grow since it was opened."""
+        return self._pool.get_stats()
+
     def open(self) -> None:
         """Start connecting, in the background."""
+        self._steady_since = monotonic()
         self._pool.open(wait=False)
         for member in self.members:
             member.open()
@@ -156,6 +167,8 @@ class Node:
                 raise no_answer(self.name, "no standby has confirmed what was written")
         except NodeDown:
             self._refusals.failed(call, monotonic() - begun)
+            if patience_s is None:  # for others it was merely too slow
+                self._steady_since = monotonic()
             raise
         except BaseException:
             self._refusals.undecided(call)

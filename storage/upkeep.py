@@ -4,17 +4,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
 from psycopg import Connection
 
+from memlane.errors import Unavailable
 from memlane.storage import queries
 from memlane.storage.cluster import Shard
 from memlane.storage.connections import UNHURRIED, Row
 
+log = structlog.get_logger(__name__)
+
 _SQL = queries.load("upkeep")
 
-TABLES = ("agents", "ids", "jobs", "leases", "memories", "versions", "memory_stats", "embedding_cache", "ledger")
+TABLES = (
+    "agents",
+    "ids",
+    "jobs",
+    "leases",
+    "memories",
+    "versions",
+    "memory_stats",
+    "embedding_cache",
+    "ledger",
+    "queries",
+    "patterns",
+)
 """The tables whose statistics matter, beside those of vectors."""
 
+
+_BRIEFLY = "SET lock_timeout = '5s'"
 
 _LONGEST_S = 1800.0
 """How long one statement is waited for: an index over a million vectors takes about seven minutes on 2 cores."""
@@ -22,10 +40,11 @@ _LONGEST_S = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """An agent's index: which one, and the number of the last vector in it."""
+    """An agent's index: which one, the number of the last vector in it, and how many were in it when it was built."""
 
     upto: int
     index_name: str
+    vectors: int | None = None
 
 
 def analyze(shard: Shard, tables: list[str]) -> None:
@@ -52,9 +71,11 @@ def tail(shard: Shard, agent: int, table: str, upto: int) -> int:
     return int(shard.run(_SQL["tail"], {"agent": agent, "upto": upto}, vectors=table)[0][0])
 
 
-def build_index(shard: Shard, agent: int, table: str, upto: int) -> str:
-    """Index an agent's vectors up to a number; the index's name. Writers go on meanwhile."""
+def build_index(shard: Shard, agent: int, table: str, upto: int, beside: str | None = None) -> str:
+    """Index an agent's vectors up to a number, beside one that serves meanwhile; the index's name. Writers go on."""
     name = f"{table}_{agent}_{upto}"[-63:]
+    if name == beside:  # only less is left of the same vectors
+        name = f"{name}_again"[-63:]
     with _unhurried(shard) as connection:
         connection.execute(shard.render(_SQL["drop_index"], index=name))
         query = shard.render(_SQL["build_index"], index=name, vectors=table, agent=str(agent), upto=str(upto))
@@ -64,7 +85,8 @@ def build_index(shard: Shard, agent: int, table: str, upto: int) -> str:
 
 def promote(shard: Shard, agent: int, model: str, made: Promotion) -> None:
     """From now on recall uses this index."""
-    params = {"agent": agent, "model": model, "upto": made.upto, "index_name": made.index_name}
+    names = {"index_name": made.index_name, "vectors": made.vectors}
+    params = {"agent": agent, "model": model, "upto": made.upto, **names}
     shard.run(_SQL["promote"], params)
 
 
@@ -75,11 +97,22 @@ def drop_index(shard: Shard, name: str) -> None:
 
 
 def drop_broken_indexes(shard: Shard) -> list[str]:
-    """Drop indexes that a build left behind unfinished; they cost writes and serve nobody."""
+    """Drop indexes that a build left behind unfinished; they cost writes and serve nobody.
+
+    Call it while you are `alone`. One that somebody else is building, by hand, is left: also one that is begun at this
+    very moment, since its lock is waited for only briefly.
+    """
     broken = [name for (name,) in shard.run(_SQL["broken_indexes"], quoted_shard=f"'{shard.schema}'")]
+    dropped = []
     for name in broken:
-        drop_index(shard, name)
-    return broken
+        try:
+            with _unhurried(shard) as connection:
+                connection.execute(_BRIEFLY)
+                connection.execute(shard.render(_SQL["drop_index"], index=name))
+            dropped.append(name)
+        except Unavailable as error:
+            log.warning("index.not_dropped", shard=shard.number, index=name, why=str(error))
+    return dropped
 
 
 @contextmanager

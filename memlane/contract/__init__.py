@@ -4,9 +4,11 @@ from memlane.contract.cost import AtLimit, Budget, Period, Spending, Usage, Usag
 from memlane.contract.ledger import Event, Ledger
 from memlane.contract.memory import Embedding, Memory, MemoryItem, MemoryUpdate, Page, Version, key_id, spoken
 from memlane.contract.parked import Parked, ParkedPage
+from memlane.contract.patterns import Pattern
 from memlane.contract.recall import Filters, Hit, PageRequest, Parts, Recalled, RecallRequest
 from memlane.contract.receipt import BatchResult, Receipt, Rejection
 from memlane.contract.states import State
+from memlane.contract.tiers import Tier, Use
 
 __all__ = [
     "AtLimit",
@@ -25,6 +27,7 @@ __all__ = [
     "Parked",
     "ParkedPage",
     "Parts",
+    "Pattern",
     "Period",
     "RecallRequest",
     "Recalled",
@@ -32,8 +35,10 @@ __all__ = [
     "Rejection",
     "Spending",
     "State",
+    "Tier",
     "Usage",
     "UsageBy",
+    "Use",
     "Version",
     "key_id",
     "spoken",

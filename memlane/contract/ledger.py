@@ -23,7 +23,7 @@ class Event(StrEnum):
     """Forgotten after it was stored."""
     UPDATED = "updated"
     EXPIRED = "expired"
-    """Forgotten since its time was over; not counted as forgotten as well."""
+    """Forgotten since its time was over, by its date or for want of use; not counted as forgotten as well."""
 
 
 @dataclass(frozen=True, slots=True)

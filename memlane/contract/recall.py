@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from memlane.contract import limits
 from memlane.contract.memory import Importance, Memory, Time
 from memlane.contract.text import Metadata, Name, Query, Tag
+from memlane.contract.tiers import Tier
 
 
 class Filters(BaseModel):
@@ -69,6 +70,10 @@ class RecallRequest(Filters):
         agents: whose memories are asked together, up to 100, each once; in place of `agent`.
         query: the question, at most 8 KiB of UTF-8.
         limit: how many hits at most, up to 100, of all agents together.
+        include_recent: also what was handed over or recalled within 24 hours.
+        include_week: also what was within 7 days, but not within 24 hours.
+        include_old: also what is older than that. Unless given, it is for agents with few memories, and for others
+            where too few good hits are found without.
     """
 
     model_config = ConfigDict(
@@ -84,6 +89,15 @@ class RecallRequest(Filters):
     ] = ()
     query: Query
     limit: Annotated[int, Field(strict=True, ge=1, le=limits.RECALL_HITS)] = 10
+    include_recent: StrictBool = True
+    include_week: StrictBool = True
+    include_old: StrictBool | None = None
+
+    @model_validator(mode="after")
+    def _some_tier(self) -> Self:
+        if not self.tiers and self.include_old is False:
+            raise PydanticCustomError("no_tier", "must include something: recent, week or old memories")
+        return self
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
@@ -97,6 +111,12 @@ class RecallRequest(Filters):
     def names(self) -> tuple[str, ...]:
         """All agents that are asked."""
         return self.agents if self.agent is None else (self.agent,)
+
+    @property
+    def tiers(self) -> frozenset[Tier]:
+        """The tiers that are asked for; cold ones may be read beside them where `include_old` was not given."""
+        asked = {Tier.HOT: self.include_recent, Tier.WARM: self.include_week, Tier.COLD: self.include_old}
+        return frozenset(tier for tier, included in asked.items() if included)
 
     @property
     def filters(self) -> Filters:
@@ -173,11 +193,13 @@ class Recalled:
         degraded: what was missing, in plain words; empty when nothing was. An outage never looks
             like an empty memory.
         missing: the agents, of several, that could not be asked; the hits are those of the others.
+        tiers: what was read: all, or only what is fresh, where that had enough good hits.
     """
 
     hits: tuple[Hit, ...]
     degraded: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    tiers: tuple[Tier, ...] = ()
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

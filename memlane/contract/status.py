@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from memlane.contract.health import HealthSummary
+
 
 class Role(StrEnum):
     """What a server of a node does."""
@@ -110,13 +112,27 @@ class StrayStatus:
 
 @dataclass(frozen=True, slots=True)
 class DutyStatus:
-    """The last run of a duty of beat; `done_at` is missing while it runs, or when it broke off."""
+    """The last run of a duty of beat.
+
+    Attributes:
+        name: the duty.
+        slot: the beginning of the time that it was due in.
+        holder: the process that runs it, or did.
+        claimed_at: when it began.
+        done_at: when it ended; missing while it runs, or when it broke off.
+        outcome: how it ended: done, failed, or stopped at the end of its slice.
+        detail: what it came to, or why it failed.
+        broken_off: its slice is over, and nothing was heard of it: it hangs, or its process was killed.
+    """
 
     name: str
     slot: datetime
     holder: str
     claimed_at: datetime
     done_at: datetime | None = None
+    outcome: str | None = None
+    detail: str | None = None
+    broken_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +156,8 @@ class Status:
     strays: Sequence[StrayStatus]
     duties: Sequence[DutyStatus]
     broker: BrokerStatus
+    health: HealthSummary | None = None
+    """How the whole does; missing in the answer of an older version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ WITH asked AS (
         forgotten_by = coalesce(%(request)s::uuid, forgotten_by)
     FROM asked WHERE agents.number = asked.number
     RETURNING agents.number, again
-), opened AS (
+), opened AS (  -- it removes what was asked as well; nobody sees it, or learns from it, until then
     INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, payload)
     SELECT nextval('{shard}.numbers'), 'forget', %(tenant)s, number, %(id)s, '{}' FROM forgotten WHERE NOT again
     ON CONFLICT (agent, id) WHERE kind IN ('forget', 'optimize') DO UPDATE

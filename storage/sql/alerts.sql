@@ -52,7 +52,3 @@ RETURNING a.tenant, a.agent, a.period, a.percent, a.starts, control.ends(a.perio
 UPDATE control.alerts SET told_at = now()
 WHERE tenant = %(tenant)s AND agent = %(agent)s AND period = %(period)s AND starts = %(starts)s
   AND percent = %(percent)s;
-
--- name: drop_old
--- Alerts are kept for 13 months.
-DELETE FROM control.alerts WHERE starts < control.today() - 400;

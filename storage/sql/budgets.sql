@@ -26,7 +26,7 @@ CROSS JOIN LATERAL (
     WHERE c.tenant = b.tenant AND c.agent = b.agent AND c.period = b.period AND c.starts = n.starts
 ) s
 WHERE (%(tenant)s::text IS NULL OR b.tenant = %(tenant)s) AND (%(agent)s::text IS NULL OR b.agent = %(agent)s)
-  AND (%(period)s::text IS NULL OR b.period = %(period)s)
+  AND (%(period)s::text IS NULL OR b.period = %(period)s) AND s.percent >= %(least)s::float8
 ORDER BY b.tenant, b.agent, b.period
 LIMIT %(limit)s OFFSET %(offset)s;
 

@@ -58,3 +58,15 @@ WHERE NOT follows OR pg_last_wal_receive_lsn() IS NOT NULL;
 SELECT tenant, count(*) FROM {shard}.jobs
 WHERE parked_at IS NULL AND (error IS NULL OR NOT starts_with(error, %(over_budget)s)) AND (%(tenants)s::text[] IS NULL OR tenant = ANY(%(tenants)s::text[]))
 GROUP BY tenant;
+
+-- name: open_bytes
+-- Those of some agents whose memories that are not stored yet hold more than so much here, as it lies on the disk:
+-- compressed, and so without reading what is kept apart for its size.
+WITH watched AS MATERIALIZED (
+    SELECT number, tenant, agent
+    FROM {shard}.agents JOIN unnest(%(tenants)s::text[], %(agents)s::text[]) AS asked(tenant, agent) USING (tenant, agent)
+)
+SELECT w.tenant, w.agent, sum(pg_column_size(j.payload))::bigint
+FROM watched w JOIN {shard}.jobs j ON j.agent = w.number
+WHERE j.kind = 'remember' AND j.parked_at IS NULL AND j.tenant = ANY(%(tenants)s)
+GROUP BY w.tenant, w.agent HAVING sum(pg_column_size(j.payload)) > %(above)s;

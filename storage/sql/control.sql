@@ -77,17 +77,40 @@ WHERE prefix IN (SELECT prefix FROM control.api_keys
                  FOR NO KEY UPDATE SKIP LOCKED);
 
 -- name: claim_tick
--- Be the one who runs a duty in this slot; no row when somebody else does.
-INSERT INTO control.ticks (name, slot, holder) VALUES (%(name)s, %(slot)s, %(holder)s)
+-- Be the one who runs a duty in the slot that it is now, by the database's clock; no row when somebody else does. Slots
+-- that lie ahead are from before that clock was set back: else the duty would rest until they are over.
+WITH now AS (
+    SELECT to_timestamp(floor(extract(epoch FROM now()) / %(every_s)s::float8) * %(every_s)s::float8) AS slot
+), ahead AS (
+    DELETE FROM control.ticks WHERE name = %(name)s AND slot > (SELECT slot FROM now)
+)
+INSERT INTO control.ticks (name, slot, holder, stop_at)
+SELECT %(name)s, slot, %(holder)s, now() + make_interval(secs => %(slice_s)s) FROM now
 ON CONFLICT DO NOTHING RETURNING slot;
 
 -- name: finish_tick
--- A duty is done for this slot.
-UPDATE control.ticks SET done_at = now() WHERE name = %(name)s AND slot = %(slot)s;
+-- A duty has ended for this slot.
+UPDATE control.ticks SET done_at = now(), outcome = %(outcome)s, detail = %(detail)s
+WHERE name = %(name)s AND slot = %(slot)s;
 
 -- name: ticks
 -- The last run of each duty.
-SELECT DISTINCT ON (name) name, slot, holder, claimed_at, done_at FROM control.ticks ORDER BY name, slot DESC;
+SELECT DISTINCT ON (name) name, slot, holder, claimed_at, done_at, outcome, detail,
+       done_at IS NULL AND stop_at < now() - interval '1 minute'
+FROM control.ticks ORDER BY name, slot DESC;
+
+-- name: runs
+-- How many runs of each duty ended how in the last day, null: they go on; and of the whole week: how long ago the last of these
+-- ended, and how long ago the first began, in seconds. What ended without an outcome is of a version that noted none.
+SELECT name, ended, count(*) FILTER (WHERE claimed_at > now() - interval '1 day'),
+       extract(epoch FROM now() - max(done_at))::float8, extract(epoch FROM now() - min(claimed_at))::float8
+FROM (
+    SELECT name, claimed_at, done_at,
+           CASE WHEN done_at IS NOT NULL THEN coalesce(outcome, 'done')
+                WHEN stop_at < now() - interval '1 minute' THEN 'broken_off' END AS ended
+    FROM control.ticks
+) runs
+GROUP BY name, ended;
 
 -- name: drop_old_ticks
 -- Ticks are kept for a week.

@@ -1,6 +1,6 @@
 -- name: claim
 -- Lease due jobs of a kind, for each tenant that has some as its weight says, but at least one, beginning after a
--- tenant. A tenant whose jobs are all put off takes no place. With each job comes the last tenant that was looked
+-- tenant; fewer where they are large. A tenant whose jobs are all put off takes no place. With each job comes the last tenant that was looked
 -- at, unless all were.
 WITH RECURSIVE looked_at (tenant, places, weight) AS (
     SELECT %(after)s::text, 0, 0
@@ -44,8 +44,15 @@ WITH RECURSIVE looked_at (tenant, places, weight) AS (
         LIMIT (SELECT hungry.places * hungry.weight / hungry.weights)
         FOR UPDATE SKIP LOCKED) AS found
     WHERE hungry.places > 0
-), picked AS MATERIALIZED (
-    SELECT number FROM taken UNION ALL SELECT number FROM more
+), sized AS (
+    SELECT number, octet_length(payload::text) AS bytes,
+           (row_number() OVER (PARTITION BY tenant ORDER BY not_before, number) - 1)::float8 / shares.share AS turn
+    FROM {shard}.jobs JOIN shares USING (tenant)
+    WHERE number = ANY(ARRAY(SELECT number FROM taken UNION ALL SELECT number FROM more))
+), picked AS MATERIALIZED (  -- one of each tenant, and then as much of the share of each until there are too many bytes
+    SELECT number
+    FROM (SELECT number, turn, sum(bytes) OVER (ORDER BY turn, number) - bytes AS before FROM sized) AS summed
+    WHERE turn = 0 OR before < %(bytes)s
 ), lease AS (
     INSERT INTO {shard}.leases (token, kind, holder, expires_at, timeline)
     SELECT %(token)s, %(kind)s, %(holder)s, now() + make_interval(secs => %(lease_s)s), {timeline}
@@ -211,13 +218,20 @@ WHERE EXISTS (SELECT FROM {shard}.jobs j WHERE j.kind = kinds.kind AND j.lease I
                                                AND j.not_before <= now())
   AND NOT EXISTS (SELECT FROM {shard}.leases l WHERE l.kind = kinds.kind);
 
+-- name: at_work
+-- How many leases of a kind are held by somebody who was heard of in the last half of it.
+SELECT count(*) FROM {shard}.leases
+WHERE kind = %(kind)s AND expires_at > now() + make_interval(secs => %(lease_s)s / 2);
+
 -- name: backlog
--- Open, leased and parked jobs by kind, the age of the oldest that is due, and how many wait for a budget.
+-- Open, leased and parked jobs by kind, how long the oldest that is due and that nobody works on has waited since it was due,
+-- and how many wait for a budget.
 SELECT kind,
        count(*) FILTER (WHERE parked_at IS NULL),
        count(*) FILTER (WHERE lease IS NOT NULL),
        count(*) FILTER (WHERE parked_at IS NOT NULL),
-       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL AND not_before <= now())), 0)::float8,
+       coalesce(extract(epoch FROM now() - min(greatest(created_at, not_before))
+           FILTER (WHERE lease IS NULL AND parked_at IS NULL AND not_before <= now())), 0)::float8,
        count(*) FILTER (WHERE parked_at IS NULL AND starts_with(error, %(over_budget)s))
 FROM {shard}.jobs GROUP BY kind;
 

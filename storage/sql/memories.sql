@@ -138,6 +138,15 @@ JOIN {shard}.ids i ON i.agent = a.number AND i.id = %(id)s AND i.number >= a.for
 JOIN {shard}.memories m ON m.agent = a.number AND m.number = i.number
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND {alive};
 
+-- name: use
+-- How a memory was used: how often, when last, what that still counts for, and when it was handed over.
+SELECT coalesce(s.access_count, 0), s.last_accessed_at, {resonance}, greatest(m.created_at, s.last_accessed_at), now()
+FROM {shard}.agents a
+JOIN {shard}.ids i ON i.agent = a.number AND i.id = %(id)s AND i.number >= a.forgotten_before
+JOIN {shard}.memories m ON m.agent = a.number AND m.number = i.number
+LEFT JOIN {shard}.memory_stats s ON s.agent = m.agent AND s.number = m.number
+WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s AND {alive};
+
 -- name: by_numbers
 -- Memories of an agent by number, as hits of a recall.
 SELECT {columns}
@@ -165,16 +174,18 @@ FROM {shard}.agents a JOIN {shard}.{vectors} v ON v.agent = a.number AND v.memor
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
 
 -- name: count_accesses
--- Add to how often memories were recalled, and when last.
+-- Add to how often memories were recalled, and when last; each time lifts their resonance.
 WITH there AS (  -- locked, so that whoever removes one removes its stats too
-    SELECT m.agent, m.number, n.count
+    SELECT m.agent, m.number, n.count, m.created_at
     FROM unnest(%(agents)s::bigint[], %(numbers)s::bigint[], %(counts)s::bigint[]) AS n(agent, number, count)
     JOIN {shard}.memories m ON m.agent = n.agent AND m.number = n.number
     ORDER BY m.agent, m.number
     FOR KEY SHARE OF m
 )
-INSERT INTO {shard}.memory_stats AS s (agent, number, access_count, last_accessed_at)
-SELECT agent, number, count, now() FROM there CROSS JOIN {shard}.fence(%(epoch)s)
-ORDER BY agent, number
+INSERT INTO {shard}.memory_stats AS s (agent, number, access_count, last_accessed_at, resonance)
+SELECT m.agent, m.number, m.count, now(), 1 - (1 - {born}) * power(0.8, m.count)
+FROM there m CROSS JOIN {shard}.fence(%(epoch)s)
+ORDER BY m.agent, m.number
 ON CONFLICT (agent, number) DO UPDATE
-SET access_count = s.access_count + EXCLUDED.access_count, last_accessed_at = EXCLUDED.last_accessed_at;
+SET access_count = s.access_count + EXCLUDED.access_count, last_accessed_at = EXCLUDED.last_accessed_at,
+    resonance = 1 - (1 - {still}) * power(0.8, EXCLUDED.access_count);

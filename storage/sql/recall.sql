@@ -16,6 +16,40 @@
       SELECT FROM {shard}.memories n
       WHERE n.agent = m.agent AND n.supersedes = m.id AND (n.expires_at IS NULL OR n.expires_at > now())));
 
+-- name: fresh
+-- A part of other queries: a memory m was handed over after a number, or recalled within so many seconds.
+(m.number > %(fresh_after)s OR EXISTS (
+    SELECT FROM {shard}.memory_stats s
+    WHERE s.agent = m.agent AND s.number = m.number
+      AND s.last_accessed_at >= now() - make_interval(secs => %(fresh_s)s::float8)));
+
+-- name: with_memories
+-- A part of other queries: the memories of vectors v, where anything is asked of them.
+JOIN {shard}.memories m ON m.agent = v.agent AND m.number = v.memory;
+
+-- name: in_tiers
+-- A part of other queries: a memory m is of one of some tiers, by when it was handed over or recalled last.
+((CASE WHEN m.number > %(hot_after)s THEN 'hot'
+       ELSE coalesce((SELECT CASE WHEN s.last_accessed_at >= now() - make_interval(secs => %(hot_s)s::float8) THEN 'hot'
+                                  WHEN m.number > %(warm_after)s THEN 'warm'
+                                  WHEN s.last_accessed_at >= now() - make_interval(secs => %(warm_s)s::float8) THEN 'warm'
+                                  ELSE 'cold' END
+                      FROM {shard}.memory_stats s WHERE s.agent = m.agent AND s.number = m.number),
+                     CASE WHEN m.number > %(warm_after)s THEN 'warm' ELSE 'cold' END)
+  END) = ANY(%(tiers)s::text[]));
+
+-- name: fresh_similarity
+-- A part of other queries: the vectors of an agent's fresh memories that pass the filters, compared exactly.
+(SELECT v.memory AS number, -(v.embedding <#> %(vector)s) AS similarity
+ FROM {shard}.{vectors} v {with_memories}
+ WHERE v.agent = %(agent)s AND v.memory >= %(forgotten_before)s AND v.memory > %(fresh_after)s AND {filtered} AND {visible})
+UNION ALL
+(SELECT v.memory, -(v.embedding <#> %(vector)s)
+ FROM {shard}.memory_stats s
+ JOIN {shard}.{vectors} v ON v.agent = s.agent AND v.memory = s.number {with_memories}
+ WHERE s.agent = %(agent)s AND s.number >= %(forgotten_before)s AND s.number <= %(fresh_after)s
+   AND s.last_accessed_at >= now() - make_interval(secs => %(fresh_s)s::float8) AND {filtered} AND {visible});
+
 -- name: every_similarity
 -- A part of other queries: all vectors of an agent, compared exactly.
 SELECT v.memory AS number, -(v.embedding <#> %(vector)s) AS similarity
@@ -42,9 +76,9 @@ UNION ALL
  WHERE agent = {agent} AND number > {upto} AND memory >= %(forgotten_before)s);
 
 -- name: prepare_index_scan
--- Settings for one transaction: the order comes from the index, which looks at more of its graph than by
--- default, and goes on until there are enough rows.
-SELECT set_config('enable_sort', 'off', true), set_config('hnsw.ef_search', '200', true),
+-- Settings for one transaction: the order comes from the index, which looks at as much of its graph as the knob
+-- says, and goes on until there are enough rows.
+SELECT set_config('enable_sort', 'off', true), set_config('hnsw.ef_search', %(ef_search)s::text, true),
        set_config('hnsw.iterative_scan', 'relaxed_order', true);
 
 -- name: no_similarity

@@ -22,12 +22,18 @@ LIMIT %(limit)s OFFSET %(offset)s;
 SELECT control.today() - 1;
 
 -- name: by_model
--- What was used, by model: from a day on, and before another.
-SELECT model, sum(requests), sum(failed), sum(texts)::float8, sum(tokens)::float8, (sum(cost) / 1e12)::float8,
+-- What was used, by model: from a day on, and before another; without the first, days that are not kept any more as well.
+SELECT model, round(sum(requests)::numeric, 6)::float8, round(sum(failed)::numeric, 6)::float8,
+       sum(texts)::float8, sum(tokens)::float8, (sum(cost) / 1e12)::float8,
        sum(saved_texts)::float8, sum(saved_tokens)::float8, (sum(saved_cost) / 1e12)::float8,
-       sum(texts) + sum(saved_texts) - sum(requests)
-FROM control.usage
-WHERE day >= coalesce(%(since)s::date, '-infinity'::date) AND day < coalesce(%(before)s::date, 'infinity'::date)
+       (sum(texts) + sum(saved_texts) - round(sum(requests)::numeric, 6))::float8
+FROM (
+    SELECT model, requests, failed, texts, tokens, cost, saved_texts, saved_tokens, saved_cost FROM control.usage
+    WHERE day >= coalesce(%(since)s::date, '-infinity'::date) AND day < coalesce(%(before)s::date, 'infinity'::date)
+    UNION ALL
+    SELECT model, requests, failed, texts, tokens, cost, saved_texts, saved_tokens, saved_cost FROM control.past_usage
+    WHERE %(since)s::date IS NULL
+) AS every
 GROUP BY model;
 
 -- name: latencies
