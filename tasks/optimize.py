@@ -68,18 +68,22 @@ def optimize_shard(lane: Lane, shard: Shard, wanted: set[int] | None) -> int:
 
 
 def promote(lane: Lane, shard: Shard, agent: int) -> bool:
-    """Give an agent an index, or a new one when its tail has grown long; whether one was built."""
+    """Give an agent an index, or a new one when that has a long tail or is worn; whether one was built."""
     count, last = upkeep.vectors_of(shard, agent, lane.table)
     before = upkeep.promotion(shard, agent, lane.model.name)
-    if count < lane.settings.promote_at or (before and not _outgrown(lane, shard, agent, before, count)):
+    if count < lane.settings.promote_at or (before and not _is_worn(lane, shard, agent, before, count)):
         return False
-    name = upkeep.build_index(shard, agent, lane.table, last)
-    upkeep.promote(shard, agent, lane.model.name, Promotion(last, name))
+    name = upkeep.build_index(shard, agent, lane.table, last, before.index_name if before else None)
+    upkeep.promote(shard, agent, lane.model.name, Promotion(last, name, count))
     log.info("agent.promoted", shard=shard.number, agent=agent, vectors=count, upto=last)
     if before:
         upkeep.drop_index(shard, before.index_name)
     return True
 
 
-def _outgrown(lane: Lane, shard: Shard, agent: int, before: Promotion, count: int) -> bool:
-    return upkeep.tail(shard, agent, lane.table, before.upto) > TAIL_SHARE * count
+def _is_worn(lane: Lane, shard: Shard, agent: int, before: Promotion, count: int) -> bool:
+    """Whether too much is newer than an index, or too much of what it was built of is gone."""
+    tail = upkeep.tail(shard, agent, lane.table, before.upto)
+    built = before.vectors or 0
+    gone = built - (count - tail)
+    return tail > TAIL_SHARE * count or gone > lane.settings.reindex_share * built

@@ -4,22 +4,26 @@ Agents may live on several shards. Each shard is searched by itself; what was fo
 is best is read where it was found.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
-from memlane.contract import Hit, Memory, Parts, Recalled, RecallRequest
+from memlane.contract import Hit, Memory, Parts, Recalled, RecallRequest, Tier
+from memlane.contract.upkeep import Knob
 from memlane.errors import MemlaneError
 from memlane.storage import agents, memories, recall
+from memlane.storage.agents import Agent
 from memlane.storage.cluster import Shard
 from memlane.storage.halfvec import Vector
-from memlane.storage.recall import Candidate, Search
+from memlane.storage.recall import Candidate, Reach, Search
 from memlane.tasks import ranking
 from memlane.tasks.lane import Lane
 from memlane.tasks.ranking import Ranked
 
 CANDIDATES = 100
 """How many of the best by meaning, and by words, of each agent are ranked: 50 to 200 made no difference on LoCoMo."""
+
+ALL_TIERS = frozenset(Tier)
 
 T = TypeVar("T")
 
@@ -47,12 +51,16 @@ class Found:
     Attributes:
         candidates: the memories of its agents that match best.
         numbers: these agents' numbers there, by name.
+        marks: what of each agent was forgotten before this was found, by its number.
         note: what whoever reads the answer has to know of where it was read.
+        tiers: what was read.
     """
 
     candidates: Sequence[Candidate] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[int, int] = field(default_factory=dict)
     note: str | None = None
+    tiers: frozenset[Tier] = frozenset()
 
     def accesses(self, ranked: Sequence[Ranked]) -> Accesses:
         """Which of its memories are among the best."""
@@ -71,10 +79,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a recall came to; accesses by shard."""
+    """What a recall came to; by shard the accesses, and what was found there."""
 
     recalled: Recalled
     accesses: Mapping[int, Accesses]
+    found: Mapping[int, Found] = field(default_factory=dict)
 
 
 def place(lane: Lane, question: Question) -> dict[int, list[str]]:
@@ -107,17 +116,48 @@ def alone(lane: Lane, question: Question, number: int, names: Sequence[str]) -> 
         return found, ranked, read(shard, found, ranked)
 
     found, ranked, those = on_shard(lane, number, work)
-    return Answer(recalled(question, ranked, those, notes=[found.note]), {number: found.accesses(ranked)})
+    answer = recalled(question, ranked, those, {number: found})
+    return Answer(answer, {number: found.accesses(ranked)}, {number: found})
 
 
 def search(lane: Lane, shard: Shard, question: Question, names: Sequence[str]) -> Found:
     """What one shard finds; an agent of which nothing was ever accepted has nothing."""
     request, settings = question.request, lane.settings
-    wanted = Search(request.query, question.vector, request.filters, lane.table, settings.text_search, CANDIDATES)
+    ef_search = lane.cluster.knobs.of(settings, Knob.EF_SEARCH)
+    how = (lane.table, settings.text_search, CANDIDATES)
+    wanted = Search(request.query, question.vector, request.filters, *how, ef_search=ef_search)
     known = [agents.find(shard, question.tenant, name, lane.model.name) for name in names]
     there = [agent for agent in known if agent is not None]
-    candidates = [candidate for agent in there for candidate in recall.candidates(shard, agent, wanted)]
-    return Found(candidates, {agent.name: agent.number for agent in there}, shard.note)
+    numbers = {agent.name: agent.number for agent in there}
+    found = [_search(lane, shard, agent, question, wanted) for agent in there]
+    candidates = [candidate for those, _ in found for candidate in those]
+    marks = {agent.number: agent.forgotten_before for agent in there}
+    tiers = frozenset[Tier]().union(*(tiers for _, tiers in found))
+    return Found(candidates, numbers, marks, shard.note, tiers)
+
+
+def _search(
+    lane: Lane, shard: Shard, agent: Agent, question: Question, wanted: Search
+) -> tuple[list[Candidate], frozenset[Tier]]:
+    """What is found of one agent, and which tiers were read: the cold one only if it was asked for, or is needed."""
+    tiers, maybe = question.request.tiers, question.request.include_old is None
+    if maybe and (wanted.vector is None or agent.indexed_upto or agent.memories < lane.settings.tiers_from):
+        tiers, maybe = tiers | {Tier.COLD}, False
+    found = _of_tiers(lane, shard, agent, wanted, tiers)
+    if maybe and _good(found, lane.settings.good_similarity) < question.request.limit:
+        tiers = tiers | {Tier.COLD}
+        found = _of_tiers(lane, shard, agent, wanted, tiers)
+    return found, tiers
+
+
+def _of_tiers(lane: Lane, shard: Shard, agent: Agent, wanted: Search, tiers: frozenset[Tier]) -> list[Candidate]:
+    reach = None if tiers == ALL_TIERS else Reach(tiers, lane.ages.of(shard))
+    return recall.candidates(shard, agent, replace(wanted, reach=reach))
+
+
+def _good(found: Sequence[Candidate], least: float) -> int:
+    """How many are similar enough to the question."""
+    return sum(one.similarity is not None and one.similarity >= least for one in found)
 
 
 def read(shard: Shard, found: Found, ranked: Sequence[Ranked]) -> Read:
@@ -137,15 +177,17 @@ def recalled(
     question: Question,
     ranked: Sequence[Ranked],
     read: Read,
+    found: Mapping[int, Found],
     refused: Sequence[Refused] = (),
-    notes: Iterable[str | None] = (),
 ) -> Recalled:
     """The hits, best first, and what was missing, or was read elsewhere than usual."""
     keys = [(one.candidate.agent, one.candidate.number) for one in ranked]
     hits = tuple(_hit(read[key], one) for key, one in zip(keys, ranked, strict=True) if key in read)
     missing = {name for shard in refused for name in shard.names}
-    degraded = (*_degraded(question, refused), *dict.fromkeys(note for note in notes if note))
-    return Recalled(hits, degraded, tuple(name for name in question.request.names if name in missing))
+    degraded = (*_degraded(question, refused), *dict.fromkeys(one.note for one in found.values() if one.note))
+    read_of = frozenset[Tier]().union(*(one.tiers for one in found.values()))
+    tiers = tuple(tier for tier in Tier if tier in read_of)
+    return Recalled(hits, degraded, tuple(name for name in question.request.names if name in missing), tiers)
 
 
 def _degraded(question: Question, refused: Sequence[Refused]) -> Iterator[str]:
