@@ -91,7 +91,7 @@ def _let_in(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic:
         firsts.setdefault(placed.identity, placed)
     answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
     new = [placed for placed in firsts.values() if answers[placed.identity].outcome is Outcome.ACCEPTED]
-    admission.took(lane, tenant, len(part), len(new))
+    admission.took(lane, tenant, part, new)
     embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in new if p.item.embedding is not None})
     if new:
         lane.wake(Kind.REMEMBER, shard)

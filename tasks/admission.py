@@ -1,9 +1,10 @@
-"""Admission: which items are over a cap of open jobs, or over a budget that refuses. All doors ask here.
+"""Admission: which items are over a cap of what is open, or over a budget that refuses. All doors ask here.
 
-Both are looked up in what this process knows: it costs the way in nothing, and is right to a few seconds. What is let
-in and turns out to be over a budget waits for its vector; nothing is ever spent that a budget has no room for.
+All of it is looked up in what this process knows: it costs the way in nothing, and is right to a few seconds. What is
+let in and turns out to be over a budget waits for its vector; nothing is ever spent that a budget has no room for.
 """
 
+import json
 from collections.abc import Sequence
 
 from memlane.contract.money import exact
@@ -11,18 +12,23 @@ from memlane.contract.tokens import bound
 from memlane.errors import BudgetExceeded, FieldError, InvalidInput, MemlaneError, RateLimited
 from memlane.storage import embedding_cache, ids
 from memlane.storage.embedding_cache import Text
-from memlane.storage.open_jobs import EVERY_S
+from memlane.storage.open_jobs import EVERY_S  # open_bytes looks as often
 from memlane.storage.rooms import PICO, Room
 from memlane.tasks import embedding
 from memlane.tasks.embedders import called
 from memlane.tasks.lane import Lane
 from memlane.tasks.placed import Placed
 
+MIB = 1024 * 1024
+
+_FIELDS_BYTES = 100
+"""About what the other fields of a memory hold."""
+
 
 def refused(
     lane: Lane, tenant: str, shard: int, part: Sequence[Placed], *, atomic: bool = False
 ) -> dict[int, MemlaneError]:
-    """Which items of a shard's part are refused, by place; the others are counted as open jobs.
+    """Which items of a shard's part are refused, by place; the others are counted as open.
 
     Args:
         lane: this process's.
@@ -37,29 +43,67 @@ def refused(
     over: dict[int, MemlaneError] = {**_over_budget(lane, tenant, shard, part)}
     if atomic and over:
         return over
-    rest = [placed.place for placed in part if placed.place not in over]
-    cap = lane.cluster.terms.of(tenant).open_jobs
-    if cap is None or not rest:
+    over |= _over_cap(lane, tenant, [placed.place for placed in part if placed.place not in over], atomic)
+    if atomic and over:
         return over
-    if atomic and len(rest) > cap:
-        return dict.fromkeys(rest, _hopeless(len(rest), cap))
-    let_in = lane.cluster.open_jobs.take(tenant, cap, len(rest), all_or_none=atomic)
-    return over | dict.fromkeys(
-        rest[let_in:], RateLimited(f"over the cap of {cap} open jobs", EVERY_S, limit="open_jobs")
-    )
+    rest = [placed for placed in part if placed.place not in over]
+    large = _too_much_open(lane, tenant, rest, atomic)
+    _give_back_jobs(lane, tenant, len(large))
+    return over | large
 
 
 def foreseen(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) -> dict[int, MemlaneError]:
     """As `refused`, but takes no room: the others are not handed over yet."""
     over = refused(lane, tenant, shard, part)
-    took(lane, tenant, len(part) - len(over), 0)
+    took(lane, tenant, [placed for placed in part if placed.place not in over], [])
     return over
 
 
-def took(lane: Lane, tenant: str, let_in: int, new: int) -> None:
-    """Of the items that were let in, so many became jobs; the others had been accepted before, or are in conflict."""
-    if new < let_in and lane.cluster.terms.of(tenant).open_jobs is not None:
-        lane.cluster.open_jobs.give_back(tenant, let_in - new)
+def took(lane: Lane, tenant: str, let_in: Sequence[Placed], new: Sequence[Placed]) -> None:
+    """Of the items that were let in, these became jobs; the others had been accepted before, or are in conflict."""
+    if len(new) == len(let_in):
+        return
+    places = {placed.place for placed in new}
+    lane.cluster.open_bytes.give_back(tenant, [_weight(placed) for placed in let_in if placed.place not in places])
+    _give_back_jobs(lane, tenant, len(let_in) - len(new))
+
+
+def _give_back_jobs(lane: Lane, tenant: str, count: int) -> None:
+    if count and lane.cluster.terms.of(tenant).open_jobs is not None:
+        lane.cluster.open_jobs.give_back(tenant, count)
+
+
+def _over_cap(lane: Lane, tenant: str, places: Sequence[int], atomic: bool) -> dict[int, MemlaneError]:
+    """Which items are over the tenant's cap of open jobs; the others are counted."""
+    cap = lane.cluster.terms.of(tenant).open_jobs
+    if cap is None or not places:
+        return {}
+    if atomic and len(places) > cap:
+        return dict.fromkeys(places, _hopeless(f"{len(places)} at once", f"the cap of {cap} open jobs"))
+    let_in = lane.cluster.open_jobs.take(tenant, cap, len(places), all_or_none=atomic)
+    return dict.fromkeys(places[let_in:], RateLimited(f"over the cap of {cap} open jobs", EVERY_S, limit="open_jobs"))
+
+
+def _too_much_open(lane: Lane, tenant: str, part: Sequence[Placed], atomic: bool) -> dict[int, MemlaneError]:
+    """Which items are over what their agents may have open, in bytes; the others are counted."""
+    most = lane.cluster.open_bytes.limit_bytes
+    if most is None or not part:
+        return {}
+    weights = [_weight(placed) for placed in part]
+    together = sum(size for _, size in weights)
+    named = f"the {most // MIB} MiB that an agent may have open"
+    if atomic and together > most:
+        return dict.fromkeys((p.place for p in part), _hopeless(f"{together:,} bytes at once", named))
+    granted = lane.cluster.open_bytes.take(tenant, weights, all_or_none=atomic)
+    over = [placed.place for placed, took in zip(part, granted, strict=True) if not took]
+    return dict.fromkeys(over, RateLimited(f"over {named}", EVERY_S, limit="agent_open_bytes"))
+
+
+def _weight(placed: Placed) -> tuple[str, int]:
+    """An item's agent, and about how many bytes its job holds."""
+    item = placed.item
+    metadata = len(json.dumps(item.metadata)) if item.metadata else 0
+    return item.agent, _FIELDS_BYTES + len(item.content.encode()) + metadata
 
 
 def _over_budget(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) -> dict[int, BudgetExceeded]:
@@ -90,8 +134,8 @@ def _beyond(rooms: Sequence[Room], dear: Sequence[Placed], costs: Sequence[int])
     return over
 
 
-def _hopeless(count: int, cap: int) -> InvalidInput:
-    detail = f"{count} at once, all or none, can never pass the cap of {cap} open jobs: send fewer at once"
+def _hopeless(what: str, limit: str) -> InvalidInput:
+    detail = f"{what}, all or none, can never pass {limit}: send fewer at once"
     return InvalidInput([FieldError("memories", detail)])
 
 

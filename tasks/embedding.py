@@ -61,16 +61,21 @@ def wanted(lane: Lane, shard: Shard, texts: Mapping[Job, str]) -> dict[int, Want
     }
 
 
-def embed(lane: Lane, texts: Mapping[K, Wanted], patience_s: float) -> Vectors[K]:
+def embed(
+    lane: Lane, texts: Mapping[K, Wanted], patience_s: float, names: Mapping[K, Text] | None = None
+) -> Vectors[K]:
     """The vectors of texts by any key; never raises for what the provider does.
 
     Args:
         lane: this process's.
         texts: what to embed; the same text of the same tenant is embedded once.
         patience_s: how long the provider's limits are waited for.
+        names: under which names the cache keeps them; each under its own hash unless given.
     """
-    named = {key: Text(one.group.tenant, text_hash(one.text)) for key, one in texts.items()}
+    named = names or {key: Text(one.group.tenant, text_hash(one.text)) for key, one in texts.items()}
     known = embedding_cache.find(lane.cluster, lane.model.name, list(dict.fromkeys(named.values())))
+    hits = sum(text in known for text in named.values())
+    lane.measures.cache("embeddings", hits=hits, misses=len(named) - hits)
     fresh: dict[Text, Cached] = {}
     refused: dict[Text, dict[Group, ProviderRefused]] = {}
     paid: dict[Text, K] = {}
@@ -175,9 +180,10 @@ def let_go(lane: Lane, shard: Shard, claim: Claim, texts: Mapping[int, Wanted]) 
             drop(lane, one.group.tenant, [text_hash(one.text)])
 
 
-def drop(lane: Lane, tenant: str, hashes: Sequence[bytes]) -> None:
-    """Drop a tenant's texts from the cache; what cannot be reached stays."""
+def drop(lane: Lane, tenant: str, hashes: Sequence[bytes], unused_s: float | None = None) -> None:
+    """Drop a tenant's texts from the cache, or those of no use for so many seconds; what cannot be reached stays."""
     try:
-        embedding_cache.drop(lane.cluster, tenant, hashes)
+        embedding_cache.drop(lane.cluster, tenant, hashes, unused_s)
+        lane.measures.cache("embeddings", dropped=len(hashes))
     except Unavailable as error:
         log.warning("cache.not_dropped", tenant=tenant, why=str(error))

@@ -1,15 +1,17 @@
 """Forget: one memory at once and whole; an agent's by a mark that all obey, or by filters, and then their rows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from memlane.contract import Event, Filters
-from memlane.storage import agents, forget, ids, jobs
+from memlane.storage import agents, asked, forget, ids, jobs, patterns
 from memlane.storage.cluster import Shard
 from memlane.storage.forget import Forgotten, Matching
 from memlane.storage.jobs import Claim, Delay, Done, Job, Kind
+from memlane.storage.retention import Faded
+from memlane.storage.wording import cache_key
 from memlane.tasks import embedding
 from memlane.tasks.lane import Lane
 
@@ -116,8 +118,33 @@ def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
         for gone in _slices(shard, job, job.agent):
             removed += gone.memories
             embedding.drop(lane, job.tenant, gone.hashes)
+        if "filters" not in job.payload:
+            _remove_questions(lane, shard, job.tenant, job.agent)
     held = jobs.settle(shard, claim.token, done, _FOR_OTHERS)
     return Done(removed=removed, fenced=not held, refused=len(done) < len(claim.jobs))
+
+
+def _remove_questions(lane: Lane, shard: Shard, tenant: str, agent: int) -> None:
+    """Remove what an agent was asked, its patterns, and the vectors of these questions.
+
+    Some of it may have been asked since the agent was forgotten: that is no loss, it is only a log.
+    """
+    gone = patterns.remove(shard, agent)
+    drop_questions(lane, tenant, gone)
+    while gone := asked.remove(shard, agent):
+        drop_questions(lane, tenant, gone)
+
+
+def drop_questions(lane: Lane, tenant: str, hashes: Sequence[bytes], unused_s: float | None = None) -> None:
+    """Let go of the vectors of a tenant's questions.
+
+    Args:
+        lane: this process's.
+        tenant: whose agents were asked.
+        hashes: under which the questions were logged.
+        unused_s: only of those that no agent was asked for so many seconds; None: of all.
+    """
+    embedding.drop(lane, tenant, [cache_key(hash_) for hash_ in dict.fromkeys(hashes)], unused_s)
 
 
 def _newer(job: Job) -> bool:
@@ -131,6 +158,13 @@ def _slices(shard: Shard, job: Job, agent: int) -> Iterator[Forgotten]:
         return forget.remove_doomed(shard, job.tenant, agent)
     matching = Matching(Filters.model_validate(job.payload["filters"]), int(job.payload["upto"]))
     return forget.remove_matching(shard, job.tenant, agent, matching)
+
+
+def remove_faded(lane: Lane, shard: Shard, faded: Faded) -> int:
+    """Forget memories whose use does not count any more; how many. The ledger counts them as expired."""
+    gone = forget.remove(shard, faded.tenant, faded.agent, faded.numbers, Event.EXPIRED)
+    embedding.drop(lane, faded.tenant, gone.hashes)
+    return gone.memories
 
 
 def remove_expired(lane: Lane, shard: Shard) -> int:

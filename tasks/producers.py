@@ -19,6 +19,7 @@ from memlane.storage import ledger, strays
 from memlane.storage.held import TASK
 from memlane.storage.tenants import check_tenant
 from memlane.tasks import batch_embed, forget, holding, optimize
+from memlane.tasks.hooks import Operation
 from memlane.tasks.lane import Lane
 from memlane.tasks.rates import Rates
 
@@ -30,7 +31,14 @@ _MESSAGES = UUID("8d0f5a1c-7c57-5d0b-8a5e-6d656d6c616e")
 """The name space of ids made for memories that came without one."""
 
 
-def deliver(lane: Lane, task: str, message: Message, message_id: str, rates: Rates | None = None) -> None:
+def deliver(
+    lane: Lane,
+    task: str,
+    message: Message,
+    message_id: str,
+    rates: Rates | None = None,
+    traceparent: str | None = None,
+) -> None:
     """Do what a message asks for, or keep it as a stray.
 
     Args:
@@ -40,30 +48,54 @@ def deliver(lane: Lane, task: str, message: Message, message_id: str, rates: Rat
         message_id: the same for every delivery of it, so that a memory that came without an id or a
             key of its own is recognised when the message comes again.
         rates: this process's, if it counts.
+        traceparent: of the producer's span, if it came along.
 
     Raises:
         Unavailable: no shard answers at all; the message has to stay in its queue.
         Misconfigured: an operator has to act first; the message has to stay in its queue.
     """
+    with lane.hooks.around(_operation(task, message, traceparent)) as underway:
+        try:
+            _do(lane, task, message, message_id, rates)
+        except InvalidInput as error:
+            underway.failed(error)
+            _keep_invalid(lane, task, _tenant(message), str(error), message, message_id)
+        except Unavailable as error:
+            underway.failed(error)
+            tenant = _tenant(message)
+            target = lane.cluster.shard_of(tenant or "", str(message.get("agent", "")))
+            strays.keep(lane.cluster, task, tenant, str(error), message, target, message_id)
+        except Misconfigured:
+            raise
+        except Exception as error:  # Celery would acknowledge the message, and it would be gone
+            underway.failed(error)
+            tenant, reason = _tenant(message), f"{type(error).__name__} in {task}"
+            log.exception("stray", task=task, tenant=tenant, reason=reason)
+            strays.keep(lane.cluster, task, tenant, reason, message, message_id=message_id)
+
+
+def _do(lane: Lane, task: str, message: Message, message_id: str, rates: Rates | None) -> None:
+    tenant = check_tenant(message.get("tenant"))
     asked = {name: value for name, value in message.items() if name != "tenant"}
-    tenant = None
+    if task == TASK:
+        _remember(lane, tenant, asked, message_id, rates)
+    else:
+        _DOORS[task](lane, tenant, asked, message_id)
+
+
+def _tenant(message: Message) -> str | None:
+    """The tenant of a message, if it names one."""
     try:
-        tenant = check_tenant(message.get("tenant"))
-        if task == TASK:
-            _remember(lane, tenant, asked, message_id, rates)
-        else:
-            _DOORS[task](lane, tenant, asked, message_id)
-    except InvalidInput as error:
-        _keep_invalid(lane, task, tenant, str(error), message, message_id)
-    except Unavailable as error:
-        target = lane.cluster.shard_of(tenant or "", str(message.get("agent", "")))
-        strays.keep(lane.cluster, task, tenant, str(error), message, target, message_id)
-    except Misconfigured:
-        raise
-    except Exception as error:  # Celery would acknowledge the message, and it would be gone
-        reason = f"{type(error).__name__} in {task}"
-        log.exception("stray", task=task, tenant=tenant, reason=reason)
-        strays.keep(lane.cluster, task, tenant, reason, message, message_id=message_id)
+        return check_tenant(message.get("tenant"))
+    except InvalidInput:
+        return None
+
+
+def _operation(task: str, message: Message, traceparent: str | None) -> Operation:
+    items = message.get("items")
+    count = len(items) if isinstance(items, list) else 1
+    name = task if task in TASKS else "memory.unknown"
+    return Operation(name, _tenant(message), items=count, continues=traceparent)
 
 
 def _remember(lane: Lane, tenant: str, asked: Message, message_id: str, rates: Rates | None) -> None:

@@ -12,6 +12,7 @@ from memlane.errors import ProviderRefused, RateRefused
 from memlane.storage.halfvec import Vector
 from memlane.storage.spending import Call, Group
 from memlane.tasks.embedders import Embedder, Embedding
+from memlane.tasks.hooks import NO_HOOKS, Hooks, Operation
 from memlane.tasks.pace import Pace, Turn
 from memlane.tasks.spending import Ask, Loan, Purse
 
@@ -41,8 +42,9 @@ class Embedded:
 class Provider:
     """Asks the embedder as seldom as it can, within limits and budgets; after a refusal not before its time."""
 
-    def __init__(self, embedder: Embedder, pace: Pace, purse: Purse) -> None:
+    def __init__(self, embedder: Embedder, pace: Pace, purse: Purse, hooks: Hooks = NO_HOOKS) -> None:
         self._embedder = embedder
+        self._hooks = hooks
         self._pace = pace
         self._purse = purse
         self._refusal: tuple[float, ProviderRefused] | None = None
@@ -88,7 +90,8 @@ class Provider:
             return None
         begun = monotonic()
         try:
-            answer = self._embedder.embed([texts[place] for place in loan.granted])
+            with self._hooks.around(self._operation(loan)):
+                answer = self._embedder.embed([texts[place] for place in loan.granted])
         except ProviderRefused as refusal:
             self._failed(turn, loan, refusal)
             outcome.refusals.update(dict.fromkeys(loan.granted, refusal))
@@ -102,6 +105,9 @@ class Provider:
             outcome.tokens[place] = shares[place]
             outcome.refusals.pop(place, None)
         return None
+
+    def _operation(self, loan: Loan) -> Operation:
+        return Operation("embed", items=len(loan.granted), attributes={"model": self._embedder.model.name})
 
     def _succeeded(self, turn: Turn, loan: Loan, answer: Embedding, took_s: float) -> dict[int, int]:
         """Tell what a request used; the tokens by place."""

@@ -43,6 +43,10 @@ _WINDOW = 256
 _BATCH = 32
 """Texts in one pass; sorted by length, so that little is padded. 16 to 32 were fastest on 2 cores."""
 
+_TOKENIZED = 8
+"""Texts that are taken apart at once. Until its ids are taken out, a text of 32 KiB holds some 3 MB: the tokenizer
+keeps what is beyond the window as well. 256 of them at once took 790 MB, eight after eight take 155, in less time."""
+
 
 class MiniLM:
     """The default embedder."""
@@ -65,7 +69,8 @@ class MiniLM:
         return [len(ids) for ids in self._tokens(texts)]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        slices = (list(texts[at : at + _TOKENIZED]) for at in range(0, len(texts), _TOKENIZED))
+        return [encoding.ids for few in slices for encoding in self._tokenizer.encode_batch_fast(few)]
 
     def embed(self, texts: Sequence[str]) -> Embedding:
         """Embed texts: the mean of the last layer over a text's tokens, brought to length 1."""
