@@ -4,7 +4,8 @@ from shlex import quote
 
 import structlog
 
-from memlane.beat.channels import tell
+from memlane.beat.duty import Slice
+from memlane.beat.telling import AT_ONCE, PAUSE_S, TRIES, taken
 from memlane.config.sentry import report
 from memlane.contract.cost import AtLimit, Period
 from memlane.contract.money import dollars, exact
@@ -14,42 +15,28 @@ from memlane.tasks.lane import Lane
 
 log = structlog.get_logger(__name__)
 
-_TRIES = 6
-"""How often an alert is told to channels of which none takes it, over 25 minutes; then it is given up."""
 
-_PAUSE_S = 55.0
-"""The pause after the first try, shorter than a slot of the duty and longer than a try may take; then it grows."""
-
-_AT_ONCE = 50
-"""Most alerts that one run tells."""
-
-
-def budgets(lane: Lane) -> None:
+def budgets(lane: Lane, slice_: Slice) -> str:
     """Note, and tell, which shares of budgets were reached since the last time."""
-    control, settings = lane.cluster.control, lane.settings
+    control, settings, told = lane.cluster.control, lane.settings, 0
     for found in alerts.reach(control, settings.alert_percents):
         whose = "agent" if found.agent else "tenant"  # agents' names are in no log
         log.warning("budget.reached", tenant=found.tenant, of=whose, period=found.period, percent=found.percent)
         report(settings, "budget.reached", {"period": found.period.value, "percent": str(found.percent)})
-    for _ in range(_AT_ONCE):
-        alert = alerts.claim(control, _TRIES, _PAUSE_S)
+    for _ in range(AT_ONCE):
+        alert = None if slice_.over else alerts.claim(control, TRIES, PAUSE_S)
         if alert is None or not _told(lane, alert):
-            return
+            break
+        told += 1
+    return f"{told} alerts"
 
 
 def _told(lane: Lane, alert: Alert) -> bool:
     """Tell the channels; whether one took it. The others wait, since where one is dead each would take its time."""
-    control, urls = lane.cluster.control, lane.settings.alert_urls
-    outcomes = tell(urls, title_of(alert), text_of(alert))
-    for outcome in outcomes:
-        if outcome.why is not None:
-            log.warning("alert.not_taken", channel=outcome.channel, why=outcome.why, tries=alert.tries)
-    if not urls or any(outcome.why is None for outcome in outcomes):
-        alerts.told(control, alert)
-        return True
-    if alert.tries >= _TRIES:
-        log.error("alert.given_up", tenant=alert.tenant, period=alert.period, percent=alert.percent)
-    return False
+    if not taken(lane.settings.alert_urls, title_of(alert), text_of(alert), alert.tries):
+        return False
+    alerts.told(lane.cluster.control, alert)
+    return True
 
 
 def title_of(alert: Alert) -> str:

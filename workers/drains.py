@@ -7,18 +7,20 @@ and fenced (the lease was lost: somebody else has the jobs).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 
 import structlog
 
+from memlane.contract.upkeep import Knob
 from memlane.errors import Misconfigured, Unavailable
 from memlane.storage import jobs, leases
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Claim, Done, Kind, Terms
 from memlane.tasks.batch_embed import embed_memories, embed_texts
 from memlane.tasks.forget import remove_forgotten
+from memlane.tasks.hooks import Operation, Underway
 from memlane.tasks.lane import Lane
 from memlane.tasks.optimize import optimize
 from memlane.tasks.rates import Rates
@@ -26,6 +28,7 @@ from memlane.tasks.remember import remember
 from memlane.workers.keeper import kept
 from memlane.workers.marks import Marks
 from memlane.workers.returns import Returns
+from memlane.workers.throttle import FEWER, MIB, Level, Throttle
 from memlane.workers.wakeups import DRAIN_OF
 
 log = structlog.get_logger(__name__)
@@ -69,20 +72,34 @@ class Process:
     """The tenant after which the next claim of a kind on a shard begins, so that slices go round as well."""
     rates: Rates | None = None
     """How much tenants may hand over; None where nobody counts."""
+    throttle: Throttle | None = None
+    """How much may be claimed for the memory that is held; None where nobody measures."""
+
+    @property
+    def level(self) -> Level:
+        """How much may be claimed now."""
+        return Level.ALL if self.throttle is None else self.throttle.ask()
+
+    @property
+    def ends(self) -> bool:
+        """Whether it makes way for a new one after this task."""
+        return self.throttle is not None and self.throttle.ends
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the claims of one drain came to so far."""
+    """What the claims of one drain came to so far, and who woke it."""
 
     done: Done = field(default_factory=Done)
+    cause: str | None = None
+    """The `traceparent` of the span that caused its wake-up."""
 
     def add(self, done: Done) -> None:
         """One more claim."""
         self.done += done
 
 
-def drain(process: Process, task: str, shard: int, wakeup: str | None = None) -> Done:
+def drain(process: Process, task: str, shard: int, wakeup: str | None = None, traceparent: str | None = None) -> Done:
     """Finish a shard's jobs until there are none or the slice ends; then make room for other shards.
 
     Args:
@@ -90,12 +107,15 @@ def drain(process: Process, task: str, shard: int, wakeup: str | None = None) ->
         task: which kinds of jobs.
         shard: where.
         wakeup: the name of the wake-up that began it.
+        traceparent: of the span that caused that, if any did.
 
     Returns:
         What its claims came to, all in all.
     """
+    if process.level is Level.NONE:
+        return _turn_away(process, task, shard, wakeup)
     process.marks.clear(task, shard, wakeup)
-    tally = Tally()
+    tally = Tally(cause=traceparent)
     slice_s = process.lane.settings.slice_s / len(KINDS_OF[task])
     for kind in KINDS_OF[task]:
         try:
@@ -109,28 +129,93 @@ def drain(process: Process, task: str, shard: int, wakeup: str | None = None) ->
     return tally.done
 
 
+def _turn_away(process: Process, task: str, shard: int, wakeup: str | None) -> Done:
+    """Claim nothing: there is no memory for it.
+
+    A process that is about to end sends the wake-up on, to another or to its successor. One that stays, because
+    others fill the machine, leaves the mark where it is: so accepting wakes nobody for this shard until the mark is
+    gone, or the sweep looks, and the queue is not full of messages that nobody can take up.
+    """
+    if process.ends:
+        process.marks.clear(task, shard, wakeup)
+        process.lane.wake(KINDS_OF[task][0], shard)
+    return Done(refused=True)
+
+
 def _drain_kind(process: Process, kind: Kind, until: float, tally: Tally, shard: Shard) -> bool:
-    """Finish jobs of one kind; whether there may be more that can be done now."""
+    """Finish jobs of one kind; whether there may be more that can be done now.
+
+    Where as many drains as may be are at work, they do that: each claims again before it goes, or wakes another.
+    """
+    places = _places(process, shard, kind)
+    if places == 0:
+        return False
     for claim in _claims(process, shard, kind):
-        done = work_off(process, shard, claim)
+        if places > 1 and claim.full:
+            places = 0  # it is asked once; whoever comes then may ask again
+            process.lane.wake(kind, shard.number)
+        begun = monotonic()
+        done = work_off(process, shard, claim, tally.cause)
+        process.lane.measures.claim(kind.value, len(claim.jobs), monotonic() - begun, done.counts)
         tally.add(done)
         if done.refused:
             return False
         if process.stopping() or monotonic() > until:
             return True
-    return False
+    return process.ends
+
+
+def _places(process: Process, shard: Shard, kind: Kind) -> int:
+    """How many drains more may be at work on a kind of jobs of a shard, this one among them."""
+    if WORK[kind].at_once is not None:
+        return 1
+    settings = process.lane.settings
+    most = process.lane.cluster.knobs.of(settings, Knob.DRAINS_PER_SHARD)
+    return max(0, most - leases.at_work(shard, kind.value, settings.lease_s))
+
+
+def claim_size(process: Process, kind: Kind) -> int:
+    """How many jobs of a kind are claimed at once."""
+    return WORK[kind].at_once or process.lane.cluster.knobs.of(process.lane.settings, Knob.CLAIM_SIZE)
 
 
 def _claims(process: Process, shard: Shard, kind: Kind) -> Iterator[Claim]:
-    """Claim after claim until nothing is due: suspects first, then all, rotating over tenants."""
-    settings = process.lane.settings
-    limit = WORK[kind].at_once or settings.claim_size
-    weights = process.lane.cluster.terms.weights
-    terms = Terms(process.holder, settings.lease_s, limit, process.returns.give_back_unseen, weights)
-    claim = jobs.claim_suspects(shard, kind, terms) or _next(process, shard, kind, terms)
-    while claim is not None:
+    """Claim after claim until nothing is due, or no memory free: suspects first, then all, rotating over tenants."""
+    suspects_first = True
+    while (terms := _terms(process, kind)) is not None:
+        ways = (partial(_suspects, process), partial(_next, process))
+        one, other = ways if suspects_first else ways[::-1]
+        claim = one(shard, kind, terms) or other(shard, kind, terms)
+        if claim is None:
+            return
         yield claim
-        claim = _next(process, shard, kind, terms) or jobs.claim_suspects(shard, kind, terms)
+        suspects_first = False
+
+
+def _suspects(process: Process, shard: Shard, kind: Kind, terms: Terms) -> Claim | None:
+    """The next claim of those that holders died with.
+
+    They are parked after as many deaths as it takes until they are alone, beginning from the setting, whatever the knob
+    says.
+    """
+    return jobs.claim_suspects(shard, kind, replace(terms, limit=min(terms.limit, process.lane.settings.claim_size)))
+
+
+def _terms(process: Process, kind: Kind) -> Terms | None:
+    """The terms of the next claim; None: there is no memory for one."""
+    settings = process.lane.settings
+    level = process.level
+    if level is Level.NONE:
+        return None
+    part = FEWER if level is Level.FEW else 1
+    return Terms(
+        process.holder,
+        settings.lease_s,
+        max(1, claim_size(process, kind) // part),
+        process.returns.give_back_unseen,
+        process.lane.cluster.terms.weights,
+        settings.claim_mb * MIB // part,
+    )
 
 
 def _next(process: Process, shard: Shard, kind: Kind, terms: Terms) -> Claim | None:
@@ -144,12 +229,24 @@ def _next(process: Process, shard: Shard, kind: Kind, terms: Terms) -> Claim | N
     return claim
 
 
-def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
+def work_off(process: Process, shard: Shard, claim: Claim, cause: str | None = None) -> Done:
     """Do the work of one claim under its lease; what it came to: if that is refused, the next claim would be as well.
+
+    Args:
+        process: this one.
+        shard: where.
+        claim: what to do.
+        cause: the `traceparent` of the span that woke this drain; it may have been for other jobs.
 
     Raises:
         Unavailable, Misconfigured: something that the jobs need is down; they were given back.
     """
+    operation = Operation(f"drain.{claim.kind}", shard=shard.number, items=len(claim.jobs), follows=cause)
+    with process.lane.hooks.around(operation) as underway:
+        return _work_off(process, shard, claim, underway)
+
+
+def _work_off(process: Process, shard: Shard, claim: Claim, underway: Underway) -> Done:
     settings = process.lane.settings
     begun = monotonic()
     bound = log.bind(kind=claim.kind, shard=shard.number, jobs=len(claim.jobs), lease=str(claim.token))
@@ -161,6 +258,7 @@ def work_off(process: Process, shard: Shard, claim: Claim) -> Done:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, it must harm these jobs only
         bound.exception("drain.failed")
+        underway.failed(error)
         leases.fail(shard, claim.token, f"{type(error).__name__} in {claim.kind}")
         leases.expire(shard, settings.claim_size, settings.deaths_alone)
         return Done(failed=len(claim.jobs))

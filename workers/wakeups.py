@@ -11,6 +11,7 @@ from celery import Celery
 
 from memlane.storage.failures import reason_of
 from memlane.storage.jobs import Kind
+from memlane.tasks.hooks import TRACEPARENT
 from memlane.workers.marks import Marks
 
 log = structlog.get_logger(__name__)
@@ -29,20 +30,20 @@ class Wakeups:
     """Sends wake-ups from a thread of its own; make it after the fork.
 
     Call it with a kind and a shard: it returns at once. The same shard asked for many times in a
-    moment is sent once.
+    moment is sent once. The trace of the operation that asked first goes along, if there is one.
     """
 
     def __init__(self, app: Celery, marks: Marks) -> None:
         self._app = app
         self._marks = marks
-        self._wanted: dict[tuple[Kind, int], None] = {}
+        self._wanted: dict[tuple[Kind, int], str | None] = {}
         self._more = Condition()
         self._thread: Thread | None = None
 
     def __call__(self, kind: Kind, shard: int) -> None:
         """Wake a drain for a shard, unless one was woken a moment ago."""
         with self._more:
-            self._wanted[kind, shard] = None
+            self._wanted[kind, shard] = self._wanted.get((kind, shard)) or TRACEPARENT.get()
             if self._thread is None:
                 self._thread = Thread(target=self._send_all, name="wakeups", daemon=True)
                 self._thread.start()
@@ -52,9 +53,10 @@ class Wakeups:
         """Send a wake-up now, whatever the marks say; False if the broker does not take it."""
         return self._send(kind, shard, self._marks.renew(DRAIN_OF[kind], shard))
 
-    def _send(self, kind: Kind, shard: int, name: str) -> bool:
+    def _send(self, kind: Kind, shard: int, name: str, traceparent: str | None = None) -> bool:
+        kwargs = {"wakeup": name} if traceparent is None else {"wakeup": name, "traceparent": traceparent}
         try:
-            self._app.send_task(DRAIN_OF[kind], args=(shard,), kwargs={"wakeup": name})
+            self._app.send_task(DRAIN_OF[kind], args=(shard,), kwargs=kwargs)
         except Exception as error:  # noqa: BLE001  # kombu raises what the transport's library raises
             log.warning("wakeup.not_sent", kind=kind, shard=shard, why=reason_of(error) or type(error).__name__)
             return False
@@ -65,10 +67,10 @@ class Wakeups:
             with self._more:
                 while not self._wanted:
                     self._more.wait()
-                wanted, self._wanted = list(self._wanted), {}
-            for kind, shard in wanted:
+                wanted, self._wanted = self._wanted, {}
+            for (kind, shard), traceparent in wanted.items():
                 try:
                     if (name := self._marks.set(DRAIN_OF[kind], shard)) is not None:
-                        self._send(kind, shard, name)
+                        self._send(kind, shard, name, traceparent)
                 except Exception:  # this thread has to live as long as its process
                     log.exception("wakeup.failed", kind=kind, shard=shard)
