@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
 from memlane.gateway.rating import Rating
+from memlane.gateway.refreshing import Refreshing
 from memlane.gateway.resuming import Resuming
 from memlane.gateway.routes import (
     admin,
@@ -25,19 +27,25 @@ from memlane.gateway.routes import (
     budgets,
     costs,
     docs,
+    health,
     memories,
     parked,
     probes,
     recall,
     receipts,
     set_aside,
+    upkeep,
 )
+from memlane.gateway.scraped import Scraped
 from memlane.gateway.state import Gateway
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
 from memlane.gateway.unread import CloseUnread
 from memlane.gateway.waiters import Waiters
+from memlane.gateway.watchdog import Watchdog
 from memlane.tasks.lane import Lane
+from memlane.tasks.memory import Container, container, held_of
+from memlane.tasks.pulse import Pulse, new_name
 from memlane.tasks.rates import make_rates
 from memlane.workers.app import make_app
 from memlane.workers.broker import broker_status
@@ -64,6 +72,10 @@ def create_app(settings: Settings) -> FastAPI:
         if settings.serves is not Serves.ADMIN:
             await asyncio.to_thread(lambda: gateway.lane.provider)
         tally = asyncio.create_task(gateway.tally.run())
+        pulse = Pulse(gateway.lane, new_name(), "gateway", partial(_look, gateway.lane, container()))
+        pulse.start()
+        watchdog = Watchdog(gateway.lane)
+        watchdog.start()
         if settings.ready_file is not None:
             settings.ready_file.touch()
         try:
@@ -72,8 +84,12 @@ def create_app(settings: Settings) -> FastAPI:
             tally.cancel()
             with suppress(asyncio.CancelledError):
                 await tally
+            await gateway.refreshing.close()
+            gateway.scraped.close()
             await gateway.resuming.close()
             await gateway.tally.flush()
+            await asyncio.to_thread(watchdog.stop)
+            await asyncio.to_thread(pulse.stop)
             gateway.threads.close()
             gateway.questions.close()
             gateway.keys.close()
@@ -100,7 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 _TENANTS = (memories.router, receipts.router, recall.router, agents.router, parked.router, budgets.router)
-_ADMIN = (admin.router, set_aside.router, costs.router)
+_ADMIN = (admin.router, health.router, set_aside.router, costs.router, upkeep.router)
 
 _ROUTERS = {
     Serves.ALL: (*_TENANTS, *_ADMIN),
@@ -123,24 +139,35 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
     celery = make_app(settings)
     wake = Wakeups(celery, make_marks(settings.marks_url, settings.mark_s))
     lane = Lane(settings, "gateway", wake, pool_size=settings.gateway_threads)
+    lane.ask_broker = lambda: broker_status(celery, settings.broker_url.get_secret_value())
     threads = NodeThreads(lane.cluster, settings)
     tally = Tally(lane, threads)
     rating = Rating(make_rates(lane.cluster.terms, settings.marks_url))
+    nodes = Glance(lambda: overview.nodes(threads))
+    scraped = Scraped(lane, threads, metrics, nodes)
     metrics.shares_rates(lambda: not rating.alone)
     return Gateway(
         settings=settings,
         lane=lane,
         threads=threads,
-        questions=Questions(lane, threads, settings),
+        questions=Questions(lane, threads, settings, tally.embedded),
         keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=tally,
         rating=rating,
         resuming=Resuming(lane, threads),
         metrics=metrics,
-        nodes=Glance(lambda: overview.nodes(threads)),
-        broker=lambda: broker_status(celery, settings.broker_url.get_secret_value()),
+        scraped=scraped,
+        refreshing=Refreshing(scraped.parts()),
+        nodes=nodes,
+        health=Glance(lambda: overview.health(lane)),
+        broker=lane.ask_broker,
     )
+
+
+def _look(lane: Lane, around: Container | None) -> None:
+    """Bring up to date what a pulse tells: a gateway has no limit of its own, and is never throttled for its memory."""
+    lane.measures.memory(held_of(around), 0)
 
 
 async def _first_map(gateway: Gateway) -> None:

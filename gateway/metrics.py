@@ -8,9 +8,12 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_late
 from prometheus_client import Counter as Counted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from memlane.contract.status import StrayStatus
+from memlane.contract.status import NodeStatus, StrayStatus
 from memlane.errors import BudgetExceeded, MemlaneError, RateLimited
+from memlane.gateway.accounts import Accounts
+from memlane.gateway.healthy import Healthy
 from memlane.gateway.spent import Spent
+from memlane.gateway.together import Together
 from memlane.storage.held import REASONS
 from memlane.storage.job_state import JobState
 from memlane.storage.jobs import Backlog
@@ -60,8 +63,12 @@ class Metrics:
             "memlane_jobs_over_budget", "Open jobs that wait for a budget, by kind.", ("kind",), registry=self.registry
         )
         self._oldest = Gauge(
-            "memlane_oldest_due_job_seconds", "Age of the oldest job that is due.", ("kind",), registry=self.registry
+            "memlane_oldest_due_job_seconds",
+            "How long the oldest job that is due has waited for somebody.",
+            ("kind",),
+            registry=self.registry,
         )
+        self._knobs = Gauge("memlane_knob", "How knobs stand, whoever turned them.", ("knob",), registry=self.registry)
         self._strays = Gauge(
             "memlane_strays", "Producers' messages that could not be taken in.", ("task",), registry=self.registry
         )
@@ -71,10 +78,20 @@ class Metrics:
             ("limit",),
             registry=self.registry,
         )
-        self.backlog_at = float("-inf")
-        """When the shards were asked last, on the monotonic clock."""
         self.spent = Spent()
         self.registry.register(self.spent)
+        self.healthy = Healthy()
+        self.registry.register(self.healthy)
+        self.accounts = Accounts()
+        self.registry.register(self.accounts)
+        self.together = Together()
+        self.registry.register(self.together)
+        self._node_up = Gauge(
+            "memlane_node_up",
+            "1 where a node's primary answers, 0 where it does not.",
+            ("node",),
+            registry=self.registry,
+        )
         self._shards = Gauge("memlane_shards", "Shards by whether they answer.", ("state",), registry=self.registry)
 
     def refused(self, error: MemlaneError, items: int = 1) -> None:
@@ -102,6 +119,16 @@ class Metrics:
         down = answers.count(None)
         self._shards.labels("up").set(len(answers) - down)
         self._shards.labels("down").set(down)
+
+    def nodes(self, found: Iterable[NodeStatus]) -> None:
+        """Take over which nodes answer."""
+        for node in found:
+            self._node_up.labels(node.name).set(node.up)
+
+    def knobs(self, standing: Mapping[str, int]) -> None:
+        """Take over how the knobs stand."""
+        for knob, value in standing.items():
+            self._knobs.labels(knob).set(value)
 
     def strays(self, kept: Iterable[StrayStatus]) -> None:
         """Take over which producers' messages are kept."""

@@ -1,14 +1,19 @@
 """Nodes and shards as they are now, asked side by side: one that hangs is down, not missing."""
 
+import asyncio
 from collections.abc import Callable
 
+from memlane.beat.duties import due
 from memlane.contract import Ledger
+from memlane.contract.health import Health
 from memlane.contract.status import NodeStatus, ShardStatus
 from memlane.errors import Unavailable
 from memlane.gateway.state import Gateway
 from memlane.gateway.threads import LOOK_S, NodeThreads
 from memlane.storage import ledger, status
 from memlane.storage.nodes import Node
+from memlane.tasks.health.look import look
+from memlane.tasks.lane import Lane
 
 
 async def nodes(threads: NodeThreads) -> list[NodeStatus]:
@@ -24,6 +29,11 @@ async def members(threads: NodeThreads) -> list[NodeStatus]:
 async def _nodes(threads: NodeThreads, ask: Callable[[Node], NodeStatus]) -> list[NodeStatus]:
     found = await threads.on_nodes(ask)
     return [one if isinstance(one, NodeStatus) else NodeStatus(name, False, {}) for name, one in found.items()]
+
+
+async def health(lane: Lane) -> Health:
+    """The whole, scored; within two seconds, whatever hangs."""
+    return (await asyncio.to_thread(look, lane, due(lane.settings))).health
 
 
 async def shards(gateway: Gateway) -> list[ShardStatus]:

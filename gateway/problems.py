@@ -72,7 +72,7 @@ class Problem(BaseModel):
         spent_micro: for a budget that is exceeded, what is spent of it, in micro-dollars.
         limit_micro: for a budget that is exceeded, the budget, in micro-dollars.
         resets_at: for a budget that is exceeded, when it begins anew.
-        limit: for 429, what it is over: `tenant`, `agent` (their rates) or `open_jobs`.
+        limit: for 429, what it is over: `tenant`, `agent` (their rates), `open_jobs` or `agent_open_bytes`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

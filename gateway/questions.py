@@ -1,9 +1,15 @@
 """The vectors of questions: from the cache or from the provider, each in threads of its own.
 
+The cache keeps a question's vector under the question's normalised text (storage/wording.py), as whoever asked it first
+spelt it: the next one who asks it, with other capitals or spaces, is given the same. A text that was embedded ahead, or
+is that of a memory, is found as well.
+
 A recall works in the threads of its agent's node only once the vector is there. So neither a
 provider nor another node that hangs can use them up.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -12,10 +18,11 @@ from memlane.config.settings import Settings
 from memlane.errors import MemlaneError, Unavailable
 from memlane.gateway.threads import NodeThreads, Threads
 from memlane.storage import embedding_cache
-from memlane.storage.embedding_cache import Text
+from memlane.storage.embedding_cache import Cached, Text
 from memlane.storage.halfvec import Vector
 from memlane.storage.hashing import text_hash
 from memlane.storage.spending import Group
+from memlane.storage.wording import cache_key, question_hash
 from memlane.tasks.lane import Lane
 from memlane.tasks.provider import Wanted
 
@@ -28,31 +35,60 @@ _PATIENCE_S = 1.0
 """How long the provider's limits are waited for: words alone find most of what is asked for."""
 
 
-class Questions:
-    """Finds the vectors of questions."""
+Keep = Callable[[Text, Cached], None]
+"""Takes the vector of a question that the cache lacks; returns at once."""
 
-    def __init__(self, lane: Lane, threads: NodeThreads, settings: Settings) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The vector of a question, or why there is none in time; and whether it was known."""
+
+    vector: Vector | None
+    refusal: MemlaneError | None = None
+    cached: bool = False
+
+
+class Questions:
+    """Finds the vectors of questions.
+
+    Args:
+        lane: this process's.
+        threads: those of the nodes.
+        settings: this process's.
+        keep: takes the vectors that are new.
+    """
+
+    def __init__(self, lane: Lane, threads: NodeThreads, settings: Settings, keep: Keep) -> None:
         self._lane = lane
         self._threads = threads
+        self._keep = keep if settings.question_cache else lambda _text, _made: None
         self._provider = Threads("the provider", settings.gateway_threads, settings.gateway_queue, settings.question_s)
 
     def close(self) -> None:
         """Let go of the threads."""
         self._provider.close()
 
-    async def vector(self, group: Group, question: str) -> tuple[Vector | None, MemlaneError | None]:
-        """The vector of a question, or why there is none in time; the group pays for it."""
-        known = await self._cached(Text(group.tenant, text_hash(question)))
+    async def vector(self, group: Group, question: str) -> Made:
+        """The vector of a question; the group pays for it."""
+        name = Text(group.tenant, cache_key(question_hash(question)))
+        known = await self._cached(name)
+        if known is None and (known := await self._cached(Text(group.tenant, text_hash(question)))) is not None:
+            self._keep(name, known)
+        self._lane.measures.cache("questions", hits=int(known is not None), misses=int(known is None))
         if known is not None:
-            return known, None
+            return Made(known.vector, cached=True)
         try:
             wanted = [Wanted(group, question)]
             answer = await self._provider.run(lambda: self._lane.provider.embed(wanted, _PATIENCE_S))
         except Unavailable as error:
-            return None, error
-        return answer.vectors.get(0), answer.refusals.get(0)
+            return Made(None, error)
+        if 0 not in answer.vectors:
+            return Made(None, answer.refusals.get(0))
+        made = Cached(answer.vectors[0], answer.tokens.get(0))
+        self._keep(name, made)
+        return Made(made.vector)
 
-    async def _cached(self, text: Text) -> Vector | None:
+    async def _cached(self, text: Text) -> Cached | None:
         cluster = self._lane.cluster
         shard = cluster.shard_of_text(text.tenant, text.hash)
         find = partial(embedding_cache.find, cluster, self._lane.model.name, [text])
@@ -61,4 +97,4 @@ class Questions:
         except Unavailable as error:
             log.info("question.cache_missed", shard=shard, why=str(error))
             return None
-        return found[text].vector if text in found else None
+        return found.get(text)

@@ -29,8 +29,7 @@ async def recalled(gateway: Gateway, question: Question) -> Answer:
     ranked = await asyncio.to_thread(ranking.rank, candidates, question.request.limit)
     read = await _read(gateway, found, ranked, places, refused)
     accesses = {shard: one.accesses(ranked) for shard, one in found.items()}
-    notes = [one.note for one in found.values()]
-    return Answer(recall.recalled(question, ranked, read, refused, notes), accesses)
+    return Answer(recall.recalled(question, ranked, read, found, refused), accesses, found)
 
 
 async def _search(

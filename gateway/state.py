@@ -7,13 +7,16 @@ from typing import cast
 from starlette.requests import HTTPConnection
 
 from memlane.config.settings import Settings
+from memlane.contract.health import Health
 from memlane.contract.status import BrokerStatus, NodeStatus
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Metrics
 from memlane.gateway.questions import Questions
 from memlane.gateway.rating import Rating
+from memlane.gateway.refreshing import Refreshing
 from memlane.gateway.resuming import Resuming
+from memlane.gateway.scraped import Scraped
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
 from memlane.gateway.waiters import Waiters
@@ -34,7 +37,10 @@ class Gateway:
     rating: Rating
     resuming: Resuming
     metrics: Metrics
+    scraped: Scraped
+    refreshing: Refreshing
     nodes: Glance[list[NodeStatus]]
+    health: Glance[Health]
     broker: Callable[[], BrokerStatus]
     """Asks the broker how it is."""
 

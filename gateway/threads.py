@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, work: Callable[[], T], patience_s: float | None = None) -> T:
-        """Run a call in one of the threads.
+        """Run a call in one of the threads, in the context of the caller: what it does belongs to the caller's trace.
 
         Raises:
             NodeDown: it took too long; whether it was done is not known.
@@ -53,7 +54,7 @@ class Threads:
         if self._busy >= self._limit:
             raise Unavailable(f"too many calls wait for {self._server}", 1.0)
         self._busy += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
         future.add_done_callback(self._done)
         try:
             async with asyncio.timeout(patience_s or self._patience_s):

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from memlane import __version__
 from memlane.contract import Ledger, limits
 from memlane.contract.answers import Job, Jobs, KeyRevoked, TenantCreated
+from memlane.contract.health import summary
+from memlane.contract.live import Live
 from memlane.contract.status import (
     KeyStatus,
     NewKey,
@@ -22,7 +24,7 @@ from memlane.contract.status import (
 )
 from memlane.contract.text import Clean
 from memlane.errors import NotFound, Unavailable
-from memlane.gateway import overview
+from memlane.gateway import live, overview
 from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.problems import failing
@@ -226,10 +228,11 @@ async def read_ledger(request: Request) -> Response:
 
 @router.get("/status", response_model=Status)
 async def read_status(request: Request) -> Response:
-    """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
+    """Nodes, shards, jobs, strays, duties and broker, each as it is now, and how the whole does."""
     gateway = gateway_of(request)
     cluster, threads = gateway.lane.cluster, gateway.threads
     numbers = range(cluster.shard_count)
+    looking = asyncio.ensure_future(gateway.health.now())
     nodes, shards, backlogs, strays, duties, broker = await asyncio.gather(
         overview.members(threads),
         overview.shards(gateway),
@@ -248,8 +251,20 @@ async def read_status(request: Request) -> Response:
             strays=[stray for found in strays if isinstance(found, list) for stray in found],
             duties=duties,
             broker=broker,
+            health=summary(await looking),
         )
     )
+
+
+@router.get("/live", response_model=Live)
+async def read_live(request: Request) -> Response:
+    """What all processes have done and how they are, as far as it changes from second to second: for `memlane top`.
+
+    Counts only grow; who asks twice knows what went on between.
+    """
+    gateway = gateway_of(request)
+    control, settings = gateway.lane.cluster.control, gateway.settings
+    return answer(await gateway.threads.on_control(lambda: live.look(control, settings.lost_s), LOOK_S))
 
 
 async def _duties(gateway: Gateway) -> list[Any]:

@@ -8,15 +8,18 @@ from fastapi.responses import Response
 
 from memlane.contract import Ledger
 from memlane.contract.answers import AgentForgotten, Job
+from memlane.contract.patterns import Patterns
 from memlane.contract.requests import REQUEST_HEADER, ForgetMatching, Forgetting
 from memlane.contract.text import Name
 from memlane.errors import NotFound
 from memlane.gateway import overview
 from memlane.gateway.auth import principal, tenant
 from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.operations import operation
 from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import failing
 from memlane.gateway.state import gateway_of
+from memlane.storage import patterns
 from memlane.storage.tenants import Principal
 from memlane.tasks import forget, optimize
 
@@ -38,7 +41,8 @@ async def optimize_agent(request: Request, tenant: Tenant, agent: Name) -> dict[
     """Bring statistics up to date, and give the agent an index of its own if it has outgrown exact search."""
     gateway = gateway_of(request)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    job = await gateway.threads.on_shard(shard, lambda: optimize.request(gateway.lane, tenant, agent))
+    with gateway.lane.hooks.around(operation(request, "optimize", tenant, shard)):
+        job = await gateway.threads.on_shard(shard, lambda: optimize.request(gateway.lane, tenant, agent))
     if job is None:
         raise NotFound("nothing was accepted for this agent yet")
     return {"job": str(job)}
@@ -49,9 +53,10 @@ async def forget_agent(request: Request, tenant: Tenant, agent: Name, asking: As
     """Forget everything that was accepted for an agent up to now; it is out of sight at once."""
     gateway = gateway_of(request)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    known = await gateway.threads.on_shard(shard, lambda: forget.forget_agent(gateway.lane, tenant, agent, asking))
-    if not known:
-        raise NotFound("nothing was accepted for this agent yet")
+    with gateway.lane.hooks.around(operation(request, "forget", tenant, shard)):
+        known = await gateway.threads.on_shard(shard, lambda: forget.forget_agent(gateway.lane, tenant, agent, asking))
+        if not known:
+            raise NotFound("nothing was accepted for this agent yet")
     return {"agent": agent, "state": "forgotten"}
 
 
@@ -70,15 +75,29 @@ async def forget_matching(request: Request, tenant: Tenant, agent: Name, asking:
     gateway = gateway_of(request)
     wanted = await read(request, ForgetMatching)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    asked = await gateway.threads.on_shard(
-        shard,
-        lambda: forget.forget_matching(
-            gateway.lane, tenant, agent, wanted.filters, dry_run=wanted.dry_run, request=asking
-        ),
-    )
-    if asked is None:
-        raise NotFound("nothing was accepted for this agent yet")
+    with gateway.lane.hooks.around(operation(request, "forget", tenant, shard)):
+        asked = await gateway.threads.on_shard(
+            shard,
+            lambda: forget.forget_matching(
+                gateway.lane, tenant, agent, wanted.filters, dry_run=wanted.dry_run, request=asking
+            ),
+        )
+        if asked is None:
+            raise NotFound("nothing was accepted for this agent yet")
     return answer(Forgetting(agent, asked.matched, asked.job), 200 if asked.job is None else 202)
+
+
+@router.get(f"/v1/agents/{AGENT}/patterns", response_model=Patterns, responses=failing(NotFound))
+async def read_patterns(request: Request, tenant: Tenant, agent: Name) -> Response:
+    """The questions that an agent is asked again and again, of its last ones, the most frequent first."""
+    gateway = gateway_of(request)
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    found = await gateway.threads.on_shard(
+        shard, lambda: gateway.lane.cluster.on(shard, lambda here: patterns.of(here, tenant, agent))
+    )
+    if found is None:
+        raise NotFound("nothing was accepted for this agent yet")
+    return answer(Patterns(agent, tuple(found)))
 
 
 @router.get("/v1/ledger", response_model=Ledger)

@@ -21,6 +21,7 @@ from memlane.contract import (
     Receipt,
     Rejection,
     State,
+    Use,
     Version,
     limits,
 )
@@ -39,6 +40,7 @@ from memlane.errors import (
 )
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, described, read, read_json, schema_of
+from memlane.gateway.operations import operation
 from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import failing, headers_for, status_of
 from memlane.gateway.state import Gateway, gateway_of
@@ -104,8 +106,15 @@ async def remember(request: Request, tenant: Tenant) -> Response:
 
 
 async def _remember(request: Request, tenant: str) -> Response:
-    gateway = gateway_of(request)
     body = await read_json(request)
+    many = body.get("memories") if isinstance(body, dict) else None
+    items = len(many) if isinstance(many, list) else 1
+    with gateway_of(request).lane.hooks.around(operation(request, "remember", tenant, items=items)):
+        return await _taken_in(request, tenant, body)
+
+
+async def _taken_in(request: Request, tenant: str, body: Any) -> Response:
+    gateway = gateway_of(request)
     try:
         if isinstance(body, dict) and "memories" in body:
             return await _remember_many(request, tenant, body)
@@ -235,7 +244,8 @@ async def list_memories(
         listed = _with_vectors(lane, here, tenant, agent, found) if vectors else [memory for _, memory in found]
         return Page(tuple(listed), cursor)
 
-    return answer(await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work)))
+    with lane.hooks.around(operation(request, "list", tenant, shard)):
+        return answer(await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work)))
 
 
 def _with_vectors(
@@ -267,6 +277,18 @@ async def read_history(request: Request, tenant: Tenant, agent: Name, id: UUID) 
     return answer(found)
 
 
+@router.get(f"/v1/memories/{AGENT}/{{id}}/use", response_model=Use, responses=failing(NotFound))
+async def read_use(request: Request, tenant: Tenant, agent: Name, id: UUID) -> Response:
+    """How a memory was used: how often it was recalled, what that still counts for, and how fresh it is."""
+    gateway = gateway_of(request)
+    on = gateway.lane.cluster.on
+    shard = gateway.lane.cluster.shard_of(tenant, agent)
+    found = await gateway.threads.on_shard(shard, lambda: on(shard, lambda here: memories.use(here, tenant, agent, id)))
+    if found is None:
+        raise NotFound(f"there is no memory {id} of this agent")
+    return answer(found)
+
+
 @router.patch(
     f"/v1/memories/{AGENT}/{{id}}",
     response_model=Memory,
@@ -281,10 +303,11 @@ async def update_memory(request: Request, tenant: Tenant, agent: Name, id: UUID)
     gateway = gateway_of(request)
     wanted = await read(request, MemoryUpdate)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    await _stored(gateway, tenant, shard, agent, id)
-    found = await gateway.threads.on_shard(shard, lambda: update_stored(gateway.lane, tenant, agent, id, wanted))
-    if found is None:
-        raise NotFound(f"there is no memory {id} of this agent")
+    with gateway.lane.hooks.around(operation(request, "update", tenant, shard)):
+        await _stored(gateway, tenant, shard, agent, id)
+        found = await gateway.threads.on_shard(shard, lambda: update_stored(gateway.lane, tenant, agent, id, wanted))
+        if found is None:
+            raise NotFound(f"there is no memory {id} of this agent")
     return answer(found)
 
 
@@ -302,9 +325,10 @@ async def read_memory(request: Request, tenant: Tenant, agent: Name, id: UUID) -
     gateway = gateway_of(request)
     on = gateway.lane.cluster.on
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    found = await gateway.threads.on_shard(
-        shard, lambda: on(shard, lambda here: memories.by_id(here, tenant, agent, id))
-    )
+    with gateway.lane.hooks.around(operation(request, "read", tenant, shard)):
+        found = await gateway.threads.on_shard(
+            shard, lambda: on(shard, lambda here: memories.by_id(here, tenant, agent, id))
+        )
     if found is None:
         raise NotFound(f"there is no memory {id} of this agent")
     return answer(found)
@@ -315,9 +339,10 @@ async def forget_memory(request: Request, tenant: Tenant, agent: Name, id: UUID)
     """Forget one memory for good: whatever arrives later, it stays forgotten."""
     gateway = gateway_of(request)
     shard = gateway.lane.cluster.shard_of(tenant, agent)
-    known = await gateway.threads.on_shard(shard, lambda: forget.forget_memory(gateway.lane, tenant, agent, id))
-    if not known:
-        raise NotFound(f"there is no memory {id} of this agent")
+    with gateway.lane.hooks.around(operation(request, "forget", tenant, shard)):
+        known = await gateway.threads.on_shard(shard, lambda: forget.forget_memory(gateway.lane, tenant, agent, id))
+        if not known:
+            raise NotFound(f"there is no memory {id} of this agent")
     return answer(Receipt(id, agent, State.FORGOTTEN))
 
 
