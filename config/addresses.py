@@ -30,6 +30,22 @@ def check_address(url: str, schemes: Sequence[str]) -> None:
         _check_tls(split)
 
 
+def check_statsd(url: str) -> None:
+    """See whether an address of a StatsD agent is one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    split = urlsplit(url)
+    socket = url.startswith("unix:///") and len(split.path) > 1
+    if not socket and not (split.scheme == "udp" and split.hostname and split.path in {"", "/"}):
+        raise ValueError("must be udp://host:port or unix:///path")
+    try:
+        _ = split.port
+    except ValueError:
+        raise ValueError("has a port that is none") from None
+
+
 def with_verification(url: str) -> str:
     """A broker's address that has certificates verified unless it says otherwise: kombu does not by itself."""
     return ";".join(_verified(part) for part in url.split(";"))

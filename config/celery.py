@@ -8,6 +8,7 @@ looking a binding up in Redis, where a missing binding drops the message without
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatch
 from typing import Any
 
 from kombu.entity import Queue
@@ -26,7 +27,7 @@ class QueueName(StrEnum):
     OPTIMIZE = "optimize"
     """Statistics and index builds, which may take long."""
     MAINTENANCE = "maintenance"
-    """Removal of what was forgotten or has expired, which must not wait for an index build."""
+    """Removal of what was forgotten or has expired, and what is told to channels: must not wait for an index build."""
     SWEEP = "sweep"
     """Apart, so that a backlog elsewhere cannot keep lost work from being found."""
 
@@ -62,10 +63,21 @@ ROUTES = {
     "drain.optimize": {"queue": QueueName.OPTIMIZE.value},
     "drain.forget": {"queue": QueueName.MAINTENANCE.value},
     "beat.sweep": {"queue": QueueName.SWEEP.value},
+    "beat.health": {"queue": QueueName.SWEEP.value},
+    "beat.tell": {"queue": QueueName.MAINTENANCE.value},
     "beat.expire": {"queue": QueueName.MAINTENANCE.value},
     "beat.budgets": {"queue": QueueName.MAINTENANCE.value},
+    "beat.query_patterns": {"queue": QueueName.MAINTENANCE.value},
+    "beat.warm_cache": {"queue": QueueName.MAINTENANCE.value},
+    "beat.moments": {"queue": QueueName.MAINTENANCE.value},
+    "beat.tune": {"queue": QueueName.MAINTENANCE.value},
     "beat.*": {"queue": QueueName.OPTIMIZE.value},
 }
+
+
+def queue_of(task: str) -> str:
+    """The name of the queue that a task's messages go to."""
+    return next(route["queue"] for pattern, route in ROUTES.items() if fnmatch(task, pattern))
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -101,7 +113,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_consumer": "memlane.workers.consumer:Consumer",
         "worker_proc_alive_timeout": 60,
         "worker_max_tasks_per_child": 10_000,
-        "worker_max_memory_per_child": 1_000_000,
+        "worker_max_memory_per_child": settings.child_memory_mb * 1024,  # workers/throttle.py measures it
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         # Three small messages for each drain, which is hundreds of memories: what Flower shows. Nobody keeps them.

@@ -33,6 +33,8 @@ _QUIET = (
 
 _SILENT = (
     "apprise",  # it names channels, whose addresses are secrets; beat says what is wrong
+    "datadog",  # it names the agent's address, again and again
+    "opentelemetry",  # it names the collector's; the hook says once what is wrong
     "psycopg.pool",  # it names hosts and users; storage says what is wrong
 )
 """Loggers that say what must not be in a log."""

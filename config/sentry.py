@@ -11,9 +11,10 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import PurePath
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import structlog
@@ -34,11 +35,20 @@ _CHECK_IN = (
     *("check_in_id", "monitor_slug", "monitor_config", "status", "duration"),
 )
 _FRAME = ("function", "module", "lineno", "in_app")
-_TAGS = ("kind", "shard", "jobs", "sessions", "node", "period", "percent")
+_TAGS = ("kind", "shard", "jobs", "sessions", "node", "period", "percent", "component")
 """Fields of our log lines that are sent; a task's name is not among them, since a producer's message gives it."""
+
+OPERATION: ContextVar[str | None] = ContextVar("memlane_operation", default=None)
+"""The name of the operation that is under way, which an event bears as its tag `operation`."""
+
+_NOTED = "_memlane_operation"
+"""The attribute of an error that says in which operation it happened."""
 
 _OURS = (errors.Unavailable, errors.Misconfigured, errors.ServerError)
 """Errors whose message the server writes by itself; what callers did wrong may be told in their own words."""
+
+SentryLevel = Literal["fatal", "error", "warning", "info"]
+"""How bad something is, in Sentry's words."""
 
 _FLUSH_S = 2.0
 """How long a process that ends waits for what was not sent yet."""
@@ -49,7 +59,7 @@ def configure_sentry(settings: Settings) -> None:
 
     A DSN that is none costs a line in the log and nothing else.
     """
-    if not _wanted(settings):
+    if not sends_to_sentry(settings):
         return
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
@@ -91,7 +101,7 @@ def configure_sentry(settings: Settings) -> None:
 
 def configure_sentry_after_fork(settings: Settings) -> None:
     """Connections and threads do not survive a fork; where the DSN was no good, that has been said."""
-    if _wanted(settings):
+    if sends_to_sentry(settings):
         import sentry_sdk
 
         if sentry_sdk.is_initialized():
@@ -100,24 +110,25 @@ def configure_sentry_after_fork(settings: Settings) -> None:
 
 def flush_sentry(settings: Settings) -> None:
     """Wait briefly for what was not sent yet: a pool child ends without Python's own farewell."""
-    if _wanted(settings):
+    if sends_to_sentry(settings):
         import sentry_sdk
 
         sentry_sdk.flush(_FLUSH_S)
 
 
-def report(settings: Settings, event: str, tags: Mapping[str, str]) -> None:
+def report(settings: Settings, event: str, tags: Mapping[str, str], level: SentryLevel = "warning") -> None:
     """Tell Sentry of something that is no error, but that somebody should know.
 
     Args:
         settings: this process's.
         event: its fixed name.
         tags: of those that may be sent.
+        level: how bad it is, in Sentry's words.
     """
-    if _wanted(settings):
+    if sends_to_sentry(settings):
         import sentry_sdk
 
-        sentry_sdk.capture_event({"level": "warning", "logger": __name__, "message": event, "tags": dict(tags)})
+        sentry_sdk.capture_event({"level": level, "logger": __name__, "message": event, "tags": dict(tags)})
 
 
 @contextmanager
@@ -132,7 +143,7 @@ def checked_in(settings: Settings, duty: str, every_s: int, longest_s: int) -> I
         every_s: how often it is due.
         longest_s: how long it may take.
     """
-    if not _wanted(settings) or every_s % 60:
+    if not sends_to_sentry(settings) or every_s % 60:
         yield
         return
     from sentry_sdk.crons import capture_checkin
@@ -155,6 +166,12 @@ def checked_in(settings: Settings, duty: str, every_s: int, longest_s: int) -> I
     capture_checkin(slug, id_, "ok", monotonic() - begun, config)
 
 
+def happened_in(error: BaseException, operation: str) -> None:
+    """Note in which operation an error happened, for the event that may come of it; the innermost one counts."""
+    if not hasattr(error, _NOTED):
+        setattr(error, _NOTED, operation)
+
+
 def chosen(event: "Event", _hint: "Hint") -> "Event":
     """An event or check-in with what may be sent of it, and nothing else."""
     given: Mapping[str, Any] = event
@@ -163,7 +180,7 @@ def chosen(event: "Event", _hint: "Hint") -> "Event":
         made |= _only(given, _CHECK_IN)
         return made  # type: ignore[return-value]  # it has the shape of one
     made |= _only(given, _EVENT)
-    made["tags"] = _only(given.get("tags") or {}, _TAGS)
+    made["tags"] = _only(given.get("tags") or {}, (*_TAGS, "operation"))
     made["contexts"] = {
         "runtime": {"name": platform.python_implementation(), "version": platform.python_version()},
         "os": {"name": platform.system(), "version": platform.release()},
@@ -177,7 +194,8 @@ def no_breadcrumb(_crumb: object, _hint: object) -> None:
     """What happened before an error is in our own log."""
 
 
-def _wanted(settings: Settings) -> bool:
+def sends_to_sentry(settings: Settings) -> bool:
+    """Whether there is a DSN."""
     return settings.sentry_dsn is not None and bool(settings.sentry_dsn.get_secret_value())
 
 
@@ -224,6 +242,8 @@ class _Reporter(logging.Handler):
             if info is not None:
                 options = sentry_sdk.get_client().options
                 event, hint = event_from_exception(info, options, {"type": "logging", "handled": True})
+            if (operation := _operation(info)) is not None:
+                tags["operation"] = operation
             event.update({"level": "error", "logger": record.name, "message": message, "tags": tags})
             sentry_sdk.capture_event(event, hint)
 
@@ -239,6 +259,12 @@ def _told(record: logging.LogRecord) -> tuple[str, dict[str, str], ExcInfo | Non
         return f"an error in {record.name}", {}, _complete(info)
     tags = {name: str(fields[name]) for name in _TAGS if name in fields}
     return str(fields.get("event")), tags, _complete(sys.exc_info()) if "exception" in fields else None
+
+
+def _operation(info: ExcInfo | None) -> str | None:
+    """The operation that an error happened in, or that is under way."""
+    noted = getattr(info[1], _NOTED, None) if info is not None else None
+    return noted or OPERATION.get()
 
 
 def _complete(info: object) -> ExcInfo | None:

@@ -13,12 +13,15 @@ from platformdirs import user_cache_path
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from memlane.config.addresses import BROKERS, REDIS, check_address
+from memlane.config.addresses import BROKERS, REDIS, check_address, check_statsd
+from memlane.contract.health import Level
 from memlane.contract.limits import BODY_BYTES, OPEN_JOBS, RATE
 from memlane.errors import Misconfigured
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class Profile(StrEnum):
@@ -46,9 +49,9 @@ class Serves(StrEnum):
     ALL = "all"
     """Tenants' and the admin's."""
     TENANTS = "tenants"
-    """No /v1/admin, and no admin key is taken: for the process that strangers reach."""
+    """No /v1/admin and no /v1/health, and no admin key is taken: for the process that strangers reach."""
     ADMIN = "admin"
-    """Nothing but /v1/admin."""
+    """Nothing but /v1/admin and /v1/health."""
 
 
 class WorkerClassName(StrEnum):
@@ -62,6 +65,13 @@ class WorkerClassName(StrEnum):
 
 _TURN_S = 15.0
 """How long a request may wait for its turn at a provider, and a little more."""
+
+_PAIRS = (
+    ("cpu_warn_percent", "cpu_most_percent"),
+    ("cache_least_percent", "cache_warn_percent"),
+    ("queue_warn_s", "queue_most_s"),
+)
+"""Thresholds of which the first has to be less."""
 
 SECRETS_DIR = Path("/run/secrets")
 """Where container engines put secrets."""
@@ -126,6 +136,8 @@ class Settings(BaseSettings):
     # --- the life of a job ------------------------------------------------------------------
     claim_size: Count = 256
     """Most jobs that a drain claims at once."""
+    claim_mb: Count = 4
+    """How much they carry together, in MiB, when no more are added; of large memories a drain claims fewer."""
     lease_s: Seconds = 30.0
     """How long a claim holds without being renewed."""
     slice_s: Seconds = 0.25
@@ -141,6 +153,14 @@ class Settings(BaseSettings):
     promote_at: Count = 20_000
     """Vectors of one agent from which optimize gives it an index of its own."""
 
+    # --- memory -----------------------------------------------------------------------------
+    child_memory_mb: Annotated[int, Field(ge=64)] = 1000
+    """What each pool process of a worker may hold, in MiB: one that holds more ends after its task, for a new one."""
+    memory_warn_percent: Annotated[int, Field(ge=20, le=99)] = 80
+    """From how much of it, or of its container's or machine's memory, a worker claims fewer jobs, in percent."""
+    memory_stop_percent: Annotated[int, Field(ge=20, le=100)] = 95
+    """From how much on it claims none, in percent; each holds until it is ten less."""
+
     # --- what tenants may hand over ---------------------------------------------------------
     tenant_rate: Annotated[int, Field(ge=1, le=RATE)] | None = None
     """Items that a tenant may hand over in a minute, unless that is set for it; any number without it."""
@@ -148,6 +168,8 @@ class Settings(BaseSettings):
     """The same, for each agent."""
     tenant_open_jobs: Annotated[int, Field(ge=1, le=OPEN_JOBS)] | None = None
     """Jobs of a tenant that may be open at once, unless that is set for it; any number without it."""
+    agent_open_mb: Annotated[int, Field(ge=1)] | None = 256
+    """What memories of one agent that are not stored yet may hold, in MiB of a shard; `none`: any amount."""
     hold_s: Seconds = 3600.0
     """How long a producer's message that is over a limit is held back before it is set aside as a stray."""
 
@@ -166,10 +188,125 @@ class Settings(BaseSettings):
     # --- schedule ---------------------------------------------------------------------------
     sweep_every_s: Seconds = 5.0
     """How often lost work is looked for."""
-    analyze_every_s: Annotated[int, Field(ge=60)] = 600
-    """How often each shard's statistics are brought up to date."""
     expire_every_s: Annotated[int, Field(ge=60)] = 60
     """How often memories that have expired are forgotten; nobody sees them before that either."""
+    moments_every_s: Annotated[int, Field(ge=60, le=3600)] = 600
+    """How often it is noted which number was given last, so that the age of memories can be told from their numbers."""
+
+    # --- upkeep: vacuum, retention, auto-tune -------------------------------------------------
+    vacuum_every_s: Annotated[int, Field(ge=60, le=86_400)] = 600
+    """How often it is looked which tables and indexes have to be vacuumed, analyzed or built again."""
+    vacuum_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 200
+    """So many rows that are dead, new or changed, beside a share of all, make a table due."""
+    vacuum_dead_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """The share of dead rows from which a table is vacuumed."""
+    vacuum_inserted_share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The share of rows that came since, from which a table is vacuumed."""
+    analyze_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """The share of rows that changed since, from which a table is analyzed."""
+    reindex_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The share of an agent's index, of vectors that are gone, from which it is built again."""
+
+    retention_every_s: Annotated[int, Field(ge=60, le=86_400)] = 3600
+    """How often what is kept for a time only is let go, and the ledger's old rows are put together."""
+    usage_days: Annotated[int, Field(ge=62, le=36_500)] = 400
+    """For how many days it is kept what was used and spent on which day; the sums by model stay for good."""
+    embedding_cache_days: Annotated[int, Field(ge=1, le=36_500)] | None = 90
+    """After how many days without use an embedding in the cache is let go; no limit if it is
+    `never`."""
+    forget_below: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The resonance below which a memory that is not pinned is forgotten for good; nothing is forgotten for that unless
+    set. What was never used has 0.5 at first, and all lose half a per cent in an hour."""
+
+    autotune: bool | None = None
+    """Whether claim size, drains per shard and hnsw.ef_search are tuned; if unset, everywhere but in development."""
+    tune_every_s: Annotated[int, Field(ge=60, le=1800)] = 300
+    """How often it is looked whether a turn of a knob made things better, and the next is tried."""
+    tune_claim_size: tuple[Annotated[int, Field(ge=1, le=10_000)], Annotated[int, Field(ge=1, le=10_000)]] = (32, 1024)
+    """Between which sizes claims are tuned, and set by hand; as JSON."""
+    tune_drains_per_shard: tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]] = (1, 8)
+    """Between how many drains of a kind are at work on a shard at once; as JSON."""
+    tune_ef_search: tuple[Annotated[int, Field(ge=1, le=1000)], Annotated[int, Field(ge=1, le=1000)]] = (40, 800)
+    """Between how much of an agent's index is looked at; as JSON."""
+    drains_per_shard: Annotated[int, Field(ge=1, le=64)] = 2
+    """How many drains of a kind may be at work on one shard at once: while one waits for vectors, another writes."""
+    ef_search: Annotated[int, Field(ge=1, le=1000)] = 200
+    """How much of an agent's own index a recall looks at: pgvector's hnsw.ef_search."""
+
+    # --- questions and warm caches ------------------------------------------------------------
+    query_log: bool = True
+    """Whether recalls are logged: which agent was asked what and when, how long it took, and how much was found."""
+    query_text: bool = True
+    """Whether the log keeps what was asked; without it only the SHA-256 of that, from which nothing can be warmed."""
+    query_log_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    """How long the log is kept."""
+    question_cache: bool = True
+    """Whether the vectors of questions are kept, so that a question that is asked again is not paid for again."""
+    patterns_every_s: Annotated[int, Field(ge=60)] = 300
+    """How often it is looked which questions come again and again."""
+    pattern_window: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """How many of the last questions to an agent count for its patterns."""
+    pattern_least: Count = 5
+    """A question that was asked more often than this among them is a pattern."""
+    warm_cache: bool = True
+    """Whether patterns are embedded and memories read ahead."""
+    warm_every_s: Annotated[int, Field(ge=60)] = 300
+    """How often that is done."""
+    warm_active_s: Seconds = 86_400.0
+    """An agent that was asked within this time is about to be asked again, so that its memories are read ahead."""
+    warm_agents: Count = 1000
+    """Of how many agents on a shard memories are read ahead at most, the last asked first."""
+    warm_memories: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many memories of an agent are read ahead."""
+    warm_used_s: Seconds = 604_800.0
+    """Only memories that were recalled within this time are read ahead."""
+    warm_resonance: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Only memories with more resonance than this are read ahead."""
+    warm_weights: tuple[Weight, Weight, Weight] = (0.4, 0.3, 0.3)
+    """What their order rests on: the weights of importance, resonance and accesses; as JSON."""
+
+    # --- tiers --------------------------------------------------------------------------------
+    tiers_from: Count = 2000
+    """Memories of an agent from which a recall reads the fresh ones first, and cold ones if these have too few good
+    hits; of smaller agents all are read at once, which takes no longer."""
+    good_similarity: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How similar to its question a hit has to be to count as good; it depends on the model."""
+
+    # --- health and incidents -----------------------------------------------------------------
+    pulse_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How often each process says how it is."""
+    lost_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """After how long without a word a process counts as lost; longer than two pulses."""
+    health_every_s: Annotated[int, Field(ge=5, le=60)] = 30
+    """How often the whole is looked at, each component scored, and what is wrong told."""
+    health_window_s: Annotated[float, Field(ge=30, le=3600)] = 300.0
+    """Over how long rates and response times are taken, and trends are seen in."""
+    health_least: Count = 20
+    """How many requests there have to be in that time for their rates and times to mean something."""
+    watchdog_s: Annotated[float, Field(gt=0, le=600)] = 75.0
+    """After how long without a report a gateway looks by itself; longer than two looks."""
+    incident_level: Level = Level.WARNING
+    """The level from which incidents are told to channels and Sentry: warning, error or critical; all are logged."""
+    cpu_warn_percent: Percent = 80.0
+    """Processor time of a class of processes, of one core for each, that is much."""
+    cpu_most_percent: Percent = 95.0
+    """Processor time that is too much; more than what is much."""
+    response_warn_ms: Seconds = 1000.0
+    """The time within which 95 % of each kind of request should be answered, in milliseconds."""
+    recall_warn_ms: Seconds = 100.0
+    """The same for the search of a recall, without the embedding, in milliseconds; not longer than that of all."""
+    error_warn_percent: Percent = 5.0
+    """The share of requests that fail, and not by the fault of whoever asks, that is too much."""
+    cache_warn_percent: Percent = 60.0
+    """The share of looks into a cache that find something below which it is of little use."""
+    cache_least_percent: Percent = 50.0
+    """The same, below which something is wrong if it was of use within the hour before; less than that."""
+    queue_warn_s: Seconds = 60.0
+    """How long the oldest job that is due may have waited."""
+    queue_most_s: Seconds = 600.0
+    """The same, from which on it is an error; longer than that."""
+    lag_warn_bytes: Count = 67_108_864
+    """How far a standby may be behind its primary, in bytes of the log."""
 
     # --- money ------------------------------------------------------------------------------
     alert_percents: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (50, 80, 100)
@@ -218,6 +355,19 @@ class Settings(BaseSettings):
     sentry_environment: str | None = None
     """Sentry's name for this deployment; the profile's unless set."""
 
+    # --- hooks ------------------------------------------------------------------------------
+    hooks_off: tuple[str, ...] = ()
+    """Plugins around operations that are installed but not wanted, by the names of their entry points, as JSON."""
+    observe_tenants: bool = False
+    """Whether spans and DogStatsD's figures name the tenant; agents are named nowhere."""
+    otel_endpoint: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("MEMLANE_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    """The OpenTelemetry collector that spans are sent to by OTLP over HTTP, like http://127.0.0.1:4318, also read from
+    `OTEL_EXPORTER_OTLP_ENDPOINT`; nowhere unless set."""
+    statsd_url: str | None = None
+    """The DogStatsD agent that figures are sent to: udp://host:port or unix:///path; nowhere unless set."""
+
     # --- Flower -----------------------------------------------------------------------------
     flower_host: str = "127.0.0.1"
     """Address that Flower listens on; any but loopback needs a password."""
@@ -246,12 +396,29 @@ class Settings(BaseSettings):
         check_address(url.get_secret_value(), BROKERS)
         return url
 
+    @field_validator("embedding_cache_days", mode="before")
+    @classmethod
+    def _or_never(cls, days: object) -> object:
+        return None if days == "never" else days
+
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
             check_address(url.get_secret_value(), REDIS)
         return url
+
+    @field_validator("statsd_url")
+    @classmethod
+    def _is_statsd(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_statsd(url)
+        return url
+
+    @field_validator("agent_open_mb", mode="before")
+    @classmethod
+    def _is_none(cls, given: object) -> object:
+        return None if given == "none" else given  # the environment has no other way to say so
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
@@ -265,9 +432,29 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"reservation_s must be {_TURN_S:g} s longer than embed_timeout_s, or calls under way count as charged"
             )
+        if self.lost_s <= 2 * self.pulse_s:
+            raise ValueError("lost_s must be more than two pulse_s, or processes that live count as lost")
+        self._thresholds_hold_together()
+        for name in ("tune_claim_size", "tune_drains_per_shard", "tune_ef_search"):
+            least, most = getattr(self, name)
+            if least > most:
+                raise ValueError(f"{name} must be the least and the most, in this order")
+        if self.memory_warn_percent >= self.memory_stop_percent:
+            raise ValueError("memory_warn_percent must be less than memory_stop_percent")
         if self.profile is Profile.PRODUCTION:
             self._fit_for_production()
         return self
+
+    def _thresholds_hold_together(self) -> None:
+        if self.watchdog_s <= 2 * self.health_every_s:
+            raise ValueError("watchdog_s must be more than two health_every_s, or gateways look although others do")
+        if self.health_window_s < 2 * self.health_every_s:
+            raise ValueError("health_window_s must be at least two health_every_s, or there is nothing to compare with")
+        for less, more in _PAIRS:
+            if getattr(self, less) >= getattr(self, more):
+                raise ValueError(f"{less} must be less than {more}")
+        if self.recall_warn_ms > self.response_warn_ms:
+            raise ValueError("recall_warn_ms must not be more than response_warn_ms")
 
     def _fit_for_production(self) -> None:
         missing = {"nodes", "broker_url"} - self.model_fields_set
@@ -283,6 +470,11 @@ class Settings(BaseSettings):
         if not self.nodes:
             raise Misconfigured('no Postgres node is set: MEMLANE_NODES=\'{"node-1": "postgresql://..."}\'')
         return self.control_node or next(iter(self.nodes))
+
+    @property
+    def autotunes(self) -> bool:
+        """Whether knobs are tuned."""
+        return self.profile is not Profile.DEVELOPMENT if self.autotune is None else self.autotune
 
     @property
     def marks_url(self) -> str | None:

@@ -27,6 +27,8 @@ from memlane.contract.cost import (
     UsageBy,
     UsageRequest,
 )
+from memlane.contract.health import Health
+from memlane.contract.live import Live
 from memlane.contract.parked import Changed, ParkedJobs, Strays
 from memlane.contract.parsing import parse
 from memlane.contract.status import (
@@ -39,6 +41,7 @@ from memlane.contract.status import (
     TenantLimits,
     TenantStatus,
 )
+from memlane.contract.upkeep import Knob, KnobStatus, Tuning, Vacuumed
 from memlane.errors import FieldError, InvalidInput
 
 T = TypeVar("T")
@@ -50,10 +53,12 @@ class Admin:
     Args:
         url: of the gateway.
         api_key: the admin key.
+        timeout: seconds for one request.
+        retries: how often a request is repeated after a 503, a 429 or a broken connection.
     """
 
-    def __init__(self, url: str, api_key: str) -> None:
-        self._client = Client(url, api_key, retries=2)
+    def __init__(self, url: str, api_key: str, *, timeout: float = 30.0, retries: int = 2) -> None:
+        self._client = Client(url, api_key, timeout=timeout, retries=retries)
 
     def close(self) -> None:
         """Close the connections."""
@@ -70,6 +75,14 @@ class Admin:
     def status(self) -> Status:
         """Nodes, shards, jobs, strays, duties and broker, each as it is now."""
         return self._get("/status", Status)
+
+    def health(self) -> Health:
+        """The score of each component and of the whole, what is wrong, and what to do next."""
+        return self._client.send(Call("GET", "/v1/health", lambda data: wire.load(Health, data)))
+
+    def live(self) -> Live:
+        """What all processes have done and how they are; who asks twice knows what went on between."""
+        return self._get("/live", Live)
 
     def ledger(self) -> Ledger:
         """What became of everything that was handed over, by all tenants."""
@@ -329,6 +342,41 @@ class Admin:
         """
         self._client.send(costs.remove_price(model))
 
+    def vacuums(self, *, shard: int | None = None, relation: str | None = None, limit: int = 100) -> Sequence[Vacuumed]:
+        """What was done to tables and indexes within a week, the latest first.
+
+        Args:
+            shard: of this shard alone.
+            relation: of this table or index alone.
+            limit: how many at most, up to 1,000.
+        """
+        return self._get("/vacuums", list[Vacuumed], {"shard": shard, "relation": relation, "limit": limit})
+
+    def knobs(self) -> Sequence[KnobStatus]:
+        """How each knob stands, its bounds, and who turned it."""
+        return self._get("/knobs", list[KnobStatus])
+
+    def set_knob(self, knob: Knob | str, value: int) -> KnobStatus:
+        """Set a knob by hand; auto-tune leaves it alone until it is reset.
+
+        Args:
+            knob: `claim_size`, `drains_per_shard` or `ef_search`.
+            value: within its bounds.
+
+        Raises:
+            InvalidInput: it is out of bounds, or there is no such knob.
+        """
+        body = json.dumps({"value": value}).encode()
+        return self._client.send(Call("PUT", _knob(knob), lambda data: wire.load(KnobStatus, data), body))
+
+    def reset_knob(self, knob: Knob | str) -> KnobStatus:
+        """Let a knob stand as the settings say; auto-tune may turn it from there."""
+        return self._client.send(Call("DELETE", _knob(knob), lambda data: wire.load(KnobStatus, data)))
+
+    def tunings(self, limit: int = 100) -> Sequence[Tuning]:
+        """The turns of knobs within 90 days, the latest first, up to 1,000."""
+        return self._get("/tunings", list[Tuning], {"limit": limit})
+
     def latencies(self) -> Sequence[Latency]:
         """How long requests to providers took in the mean, by model and by how many texts they had."""
         return self._client.send(costs.latencies())
@@ -339,6 +387,10 @@ class Admin:
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:
         return self._client.send(Call("POST", f"/v1/admin{path}", lambda data: data, json.dumps(body).encode()))
+
+
+def _knob(knob: Knob | str) -> str:
+    return f"/v1/admin/knobs/{quote(str(knob), safe='')}"
 
 
 def _period(word: str) -> Period:

@@ -41,13 +41,21 @@ class FieldError:
 
 
 class MemlaneError(Exception):
-    """Everything that memlane raises."""
+    """Everything that memlane raises.
+
+    Attributes:
+        retryable: whether the same call may succeed later.
+        ours: whether something of ours, or that we depend on, has failed; else it was whoever asks, or a limit.
+    """
 
     retryable = False
+    ours = True
 
 
 class InvalidInput(MemlaneError):
     """What was handed over is not acceptable; nothing of it was taken in."""
+
+    ours = False
 
     def __init__(self, fields: Sequence[FieldError], detail: str | None = None) -> None:
         self.fields = tuple(fields)
@@ -71,6 +79,8 @@ class TooSlow(InvalidInput):
 class Unauthorized(MemlaneError):
     """No key, an unknown one, or one that was revoked."""
 
+    ours = False
+
 
 class Forbidden(Unauthorized):
     """The key is good, but not for this."""
@@ -79,6 +89,8 @@ class Forbidden(Unauthorized):
 class NotFound(MemlaneError):
     """There is no such thing, or it is another tenant's."""
 
+    ours = False
+
 
 class Conflict(MemlaneError):
     """The same key or id came before with other content.
@@ -86,6 +98,8 @@ class Conflict(MemlaneError):
     Attributes:
         first: the id of the memory that holds it.
     """
+
+    ours = False
 
     def __init__(self, detail: str, first: UUID | None = None) -> None:
         super().__init__(detail)
@@ -96,10 +110,13 @@ class WaitTimeout(MemlaneError):
     """A receipt did not reach the state in time; it is as durable as before."""
 
     retryable = True
+    ours = False
 
 
 class NeverReached(MemlaneError):
     """A receipt will not reach the state: its memory was parked or forgotten meanwhile."""
+
+    ours = False
 
 
 class Unavailable(MemlaneError):
@@ -124,8 +141,11 @@ class RateLimited(Unavailable):
     """Over a rate or a cap: the same call, with the same ids, may be sent again when it says.
 
     Attributes:
-        limit: which: `tenant`, `agent` (their rates), `open_jobs`, or another that whoever raised it names.
+        limit: which: `tenant`, `agent` (their rates), `open_jobs`, `agent_open_bytes`, or another that whoever
+            raised it names.
     """
+
+    ours = False
 
     def __init__(self, detail: str, retry_after_s: float = 1.0, *, limit: str = "tenant") -> None:
         super().__init__(detail, retry_after_s)
@@ -151,9 +171,13 @@ class ProviderRefused(Unavailable):
 class RateRefused(ProviderRefused):
     """The provider has had enough for now: it says so to all who ask, and for how long."""
 
+    ours = False
+
 
 class BudgetRefused(ProviderRefused):
     """A budget does not allow the request, or cannot be asked."""
+
+    ours = False
 
 
 class BudgetExceeded(MemlaneError):
@@ -164,6 +188,8 @@ class BudgetExceeded(MemlaneError):
         limit_micro: the budget, in micro-dollars.
         resets_at: when it begins anew.
     """
+
+    ours = False
 
     def __init__(
         self,
@@ -193,3 +219,11 @@ class NotMigrated(Misconfigured):
 
 class ServerError(MemlaneError):
     """The server answered with something that is none of the above."""
+
+
+def not_ours() -> frozenset[str]:
+    """The names of the errors of this tree that are no failure of ours, as metrics have them."""
+    tree = [MemlaneError]
+    for kind in tree:  # grows
+        tree += (one for one in kind.__subclasses__() if one.__module__ == __name__)
+    return frozenset(kind.__name__ for kind in tree if not kind.ours)

@@ -40,6 +40,7 @@ from memlane.contract import (
     Receipt,
     Rejection,
     State,
+    Use,
     Version,
     limits,
 )
@@ -47,7 +48,9 @@ from memlane.contract.cost import Budgets, BudgetsRequest, History, HistoryReque
 from memlane.contract.memory import spoken
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse_items
+from memlane.contract.patterns import Pattern
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
+from memlane.contract.tiers import BORN, decayed, tier_of
 from memlane.errors import Conflict, FieldError, InvalidInput, NotFound
 
 _TENANT = "test"
@@ -78,6 +81,10 @@ class InMemoryClient(Front):
 
     def optimize(self, agent: str) -> None:  # noqa: D102  # as in Front
         self._known(agent)
+
+    def patterns(self, agent: str) -> Sequence[Pattern]:  # noqa: D102  # as in Front; nobody looks for any here
+        self._known(agent)
+        return ()
 
     def ledger(self) -> Ledger:  # noqa: D102  # as in Front
         return Ledger({event: self._events[event] for event in Event}, open=0, parked=0)
@@ -189,6 +196,13 @@ class InMemoryClient(Front):
 
     def _history(self, name: MemoryName) -> Sequence[Version]:
         return tuple(self._alive(name).versions[: limits.HISTORY_ITEMS])
+
+    def _use(self, name: MemoryName) -> Use:
+        memory = self._alive(name).memory
+        assert memory is not None
+        now = datetime.now(UTC)
+        hours = (now - memory.created_at).total_seconds() / 3600
+        return Use(0, decayed(BORN, hours), tier_of(memory.created_at, now))
 
     def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting:
         self._known(agent)

@@ -34,6 +34,7 @@ for server in broker cache; do
     keep "${server}_url" "redis://:$(cut -d' ' -f2 "redis_$server")@$server:6379/0"
 done
 keep flower_password "$(random 24)"
+keep grafana_password "$(random 24)"
 keep admin_key "mlk_$(random 6)_$(random 24)"
 keep openai_api_key ""
 keep alert_urls "[]"

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from memlane.cli.output import Output, table
 from memlane.cli.session import Data, Json
-from memlane.cli.stack import folder_of, server
+from memlane.cli.stack import folder_of, one_of_two, server, settings_of
 from memlane.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def backup(
     from memlane.storage.backup.dump import backup as run
 
     out = Output(as_json)
-    settings = _settings(data)
+    settings = settings_of(data)
     with out.progress("dumped    ") as progress:
         bar = progress.add_task("", total=None)
         made = run(settings, target.absolute(), lambda _: progress.advance(bar))
@@ -76,7 +76,7 @@ def restore(
         shape = Shape(nodes or 1, found.shard_count, run.default_workers(), _embedder_of(found))
         target = run.servers(folder_of(data), shape, lambda what: out.line(f"[dim]·[/dim] {what}"))
     else:
-        _one_of_two(data)
+        one_of_two(data)
     if settings.nodes and nodes is not None:
         raise Misconfigured("--nodes is for a stack on this machine; MEMLANE_NODES names the nodes already")
     with target as into, out.progress("restored  ") as progress:
@@ -86,33 +86,6 @@ def restore(
     words = f"{done.manifest.rows} memories restored"
     after = [] if settings.nodes else [f"`memlane up --data {folder_of(data).path}` starts it"]
     out.result(done, [table("", ["shard", "node"], rows), words, *after])
-
-
-def _settings(data: Path | None) -> "Settings":
-    """The settings that name the nodes: those of the environment, or of the stack that runs on this machine.
-
-    Raises:
-        Misconfigured: there are none.
-    """
-    from memlane.config.settings import load_settings
-
-    settings = load_settings()
-    if settings.nodes:
-        _one_of_two(data)
-        return settings
-    folder = folder_of(data)
-    state = folder.running()
-    if state is None:
-        raise Misconfigured(f"no nodes are set in MEMLANE_NODES, and no stack runs in {folder.path}")
-    from memlane.embedded.postgres import uri
-
-    password = folder.secrets().postgres
-    return load_settings(nodes={name: uri(address, password) for name, address in state.nodes.items()})
-
-
-def _one_of_two(data: Path | None) -> None:
-    if data is not None:
-        raise Misconfigured(f"both MEMLANE_NODES and the data directory {data} are named: which is meant?")
 
 
 def _embedder_of(found: "Manifest") -> str:

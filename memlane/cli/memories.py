@@ -1,4 +1,4 @@
-"""remember, update, recall, list, history, forget: memories one at a time, and questions."""
+"""remember, update, recall, list, history, use, forget: memories one at a time, and questions."""
 
 import json
 from collections.abc import Sequence
@@ -107,6 +107,19 @@ def history(session: Session, agent: Agent, id: Id) -> None:
 
 
 @connected
+def use(session: Session, agent: Agent, id: Id) -> None:
+    """Show how a memory was used: how often it was recalled, what that still counts for, and how fresh it is.
+
+    Example: memlane use agent-1 01a1fc5a-509c-77d8-b69e-adda0a22813b
+    """
+    with session.client() as client:
+        found = client.use(agent, id)
+    last = f"{found.last_accessed_at:%Y-%m-%d %H:%M:%S}" if found.last_accessed_at else "never"
+    text = f"{found.tier}; recalls: {found.access_count}, the last {last}; resonance {found.resonance:.2f}"
+    session.out.result(found, text)
+
+
+@connected
 def recall(
     session: Session,
     agent: Agent,
@@ -121,6 +134,11 @@ def recall(
     min_importance: MinImportance = 0.0,
     pinned: Pinned = None,
     superseded: Superseded = False,
+    recent: Annotated[bool, typer.Option("--recent/--no-recent", help="Also what is at most 24 hours old.")] = True,
+    week: Annotated[bool, typer.Option("--week/--no-week", help="Also what is older than that, up to 7 days.")] = True,
+    old: Annotated[
+        bool | None, typer.Option("--old/--no-old", help="Also what is older; if it is needed unless given.")
+    ] = None,
 ) -> None:
     """Ask an agent's memory, or those of several together.
 
@@ -129,6 +147,7 @@ def recall(
     Example: memlane recall agent-1 "what does she drink?" --also agent-2
     """
     filters = _filters(kind, tag, thread, since, until, min_importance, pinned, superseded)
+    filters |= {"include_recent": recent, "include_week": week, "include_old": old}
     with session.client() as client:
         recalled = client.recall((agent, *also) if also else agent, query, limit=limit, **filters)
     for what in recalled.degraded:
@@ -237,6 +256,19 @@ def optimize(session: Session, agent: Agent) -> None:
     with session.client() as client:
         client.optimize(agent)
     session.out.result({"agent": agent}, "asked for; `memlane status` shows the job until it is done")
+
+
+@connected
+def patterns(session: Session, agent: Agent) -> None:
+    """Show the questions that an agent is asked again and again.
+
+    Example: memlane patterns agent-1
+    """
+    with session.client() as client:
+        found = client.patterns(agent)
+    rows = [(one.query or one.hash[:12], one.seen, f"{one.last_at:%Y-%m-%d %H:%M:%S}") for one in found]
+    shown = table("", ["question", "times", "last"], rows) if rows else "no question comes again and again"
+    session.out.result(list(found), shown)
 
 
 def hits_table(recalled: Recalled, *, whose: bool = False) -> Table:

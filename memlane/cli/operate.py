@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from memlane.admin import Admin
 from memlane.cli.durations import seconds
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.contract import Ledger
-from memlane.contract.status import KeyStatus, NewKey, Status, TenantLimits
+from memlane.contract.status import DutyStatus, KeyStatus, NewKey, Status, TenantLimits
 from memlane.errors import NotFound
+
+_WAIT_S = 8.0
+"""How long the gateway is waited for; it answers within four seconds, whatever hangs behind it."""
 
 tenants = typer.Typer(no_args_is_help=True, help="Tenants: who owns memories.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: each belongs to one tenant, or is the admin's.")
@@ -19,19 +23,31 @@ keys = typer.Typer(no_args_is_help=True, help="API keys: each belongs to one ten
 
 @connected
 def status(session: Session) -> None:
-    """The state of the whole: nodes, shards, jobs, strays, duties, broker; and where Flower is.
+    """The state of the whole: its score, nodes, shards, jobs, strays, duties, broker; and where Flower is.
 
     Example: memlane status --json
     """
-    found = session.admin().status()
+    with Admin(session.url, session.admin_key, timeout=_WAIT_S, retries=0) as admin:
+        found = admin.status()
     session.out.result(
         found,
         [
             f"memlane {found.version} at {session.url}, model {found.model}",
             *([f"Flower at {session.flower}"] if session.flower else []),
+            *_health_lines(found),
             *_status_tables(found),
         ],
     )
+
+
+def _health_lines(found: Status) -> list[str]:
+    """How the whole does, in a few lines."""
+    health = found.health
+    if health is None:
+        return []
+    lines = [f"health {health.score}, {health.band}{': memlane doctor says what to do' if health.reasons else ''}"]
+    lines += [f"  {reason}" for reason in health.reasons]
+    return lines + [f"advice: {one.advice}: {one.reason}" for one in health.advice]
 
 
 def _status_tables(found: Status) -> list[Table | str]:
@@ -62,11 +78,22 @@ def _status_tables(found: Status) -> list[Table | str]:
         rows = [(s.task, s.reason, s.count, f"{s.since:%Y-%m-%d %H:%M}") for s in found.strays]
         parts.append(table("strays", ["task", "reason", "messages", "since"], rows))
     if found.duties:
-        duties = [
-            (d.name, f"{d.slot:%Y-%m-%d %H:%M}", f"{d.done_at:%H:%M:%S}" if d.done_at else "-") for d in found.duties
-        ]
-        parts.append(table("duties", ["name", "slot", "done"], duties))
+        parts.append(table("duties", ["name", "slot", "ended", "came to"], [_duty(duty) for duty in found.duties]))
     return parts
+
+
+def _duty(duty: DutyStatus) -> tuple[str, ...]:
+    """The last run of a duty for people."""
+    ended = f"{duty.done_at:%H:%M:%S}" if duty.done_at else "-"
+    return duty.name, f"{duty.slot:%Y-%m-%d %H:%M:%S}", ended, _came_to(duty)
+
+
+def _came_to(duty: DutyStatus) -> str:
+    if duty.broken_off:
+        return "BROKE OFF: its process was killed, or hangs"
+    if duty.outcome is None:
+        return "at work" if duty.done_at is None else ""
+    return duty.detail or "" if duty.outcome == "done" else f"{duty.outcome.upper()}: {duty.detail}"
 
 
 @connected

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -25,12 +25,12 @@ class Output:
         """Whether a person looks on."""
         return sys.stdin.isatty() and sys.stdout.isatty()
 
-    def result(self, value: object, text: "str | Table | Sequence[str | Table]") -> None:
+    def result(self, value: object, text: "str | RenderableType | Sequence[str | RenderableType]") -> None:
         """A command's result: the value as JSON, or its text for people."""
         if self.as_json:
             sys.stdout.write(json.dumps(json.loads(wire.dump(value)), indent=2) + "\n")
             return
-        for part in [text] if isinstance(text, str | Table) else text:
+        for part in text if isinstance(text, list | tuple) else [text]:
             if isinstance(part, str):
                 self._out.print(part, markup=False, soft_wrap=True)
             else:

@@ -39,6 +39,8 @@ class Session:
     out: Output
     flower: str = ""
     """Flower's URL, where the server is the stack on this machine."""
+    local: bool = False
+    """Whether the server is the stack on this machine."""
 
     def client(self) -> Client:
         """The tenant's client."""
@@ -131,4 +133,4 @@ def _local(data: Path | None, api_key: str | None, out: Output) -> Session:
             f"no stack runs in {folder.path}: start one with `memlane up`, or set MEMLANE_URL and MEMLANE_API_KEY"
         )
     secrets = folder.secrets()
-    return Session(state.url, api_key or secrets.tenant_key, secrets.admin_key, out, state.flower)
+    return Session(state.url, api_key or secrets.tenant_key, secrets.admin_key, out, state.flower, local=True)

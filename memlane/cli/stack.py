@@ -277,6 +277,43 @@ def folder_of(data: Path | None) -> "Folder":
     return Folder(data or default_folder())
 
 
+def settings_of(data: Path | None) -> "Settings":
+    """The settings that name the nodes: those of the environment, or of the stack that runs on this machine.
+
+    Raises:
+        Misconfigured: there are none.
+    """
+    from memlane.config.settings import load_settings
+
+    settings = load_settings()
+    if settings.nodes:
+        one_of_two(data)
+        return settings
+    folder = folder_of(data)
+    state = folder.running()
+    if state is None:
+        raise Misconfigured(f"no nodes are set in MEMLANE_NODES, and no stack runs in {folder.path}")
+    from memlane.embedded import postgres, redis
+
+    secrets, shape = folder.secrets(), folder.shape()
+    return load_settings(
+        nodes={name: postgres.uri(address, secrets.postgres) for name, address in state.nodes.items()},
+        broker_url=redis.uri(state.redis, secrets.redis),
+        redis_url=redis.uri(state.redis, secrets.redis, 1),
+        **({"embedder": shape.embedder} if shape is not None else {}),
+    )
+
+
+def one_of_two(data: Path | None) -> None:
+    """Refuse a data directory where MEMLANE_NODES names nodes as well.
+
+    Raises:
+        Misconfigured: both are named.
+    """
+    if data is not None:
+        raise Misconfigured(f"both MEMLANE_NODES and the data directory {data} are named: which is meant?")
+
+
 def server() -> Any:
     """The server's half, imported only when a command needs it: the light client does without.
 

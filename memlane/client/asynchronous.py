@@ -13,7 +13,15 @@ from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.costs import UsageFields, paged_async
-from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
+from memlane.client.fields import (
+    FilterFields,
+    ListFields,
+    MemoryFields,
+    PageFields,
+    RecallFields,
+    UpdateFields,
+    asked_agents,
+)
 from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.rest import merged, pause_before, refused, retryable
@@ -33,6 +41,7 @@ from memlane.contract import (
     RecallRequest,
     Receipt,
     State,
+    Use,
     Version,
     limits,
 )
@@ -51,6 +60,7 @@ from memlane.contract.cost import (
 )
 from memlane.contract.parked import ParkedRequest
 from memlane.contract.parsing import parse
+from memlane.contract.patterns import Pattern
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import BudgetExceeded, NotFound, Unavailable
 
@@ -116,7 +126,7 @@ class AsyncClient:
         return AsyncBatch(live, result.rejections)
 
     async def recall(
-        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[FilterFields]
+        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[RecallFields]
     ) -> Recalled:
         """As `Client.recall`."""
         request = parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters})
@@ -186,6 +196,11 @@ class AsyncClient:
         """As `Client.history`."""
         name = parse(MemoryName, {"agent": agent, "id": id})
         return await self.send(calls.history(name.agent, name.id))
+
+    async def use(self, agent: str, id: UUID) -> Use:
+        """As `Client.use`."""
+        name = parse(MemoryName, {"agent": agent, "id": id})
+        return await self.send(calls.use(name.agent, name.id))
 
     async def forget_matching(
         self, agent: str, *, dry_run: bool = False, **filters: Unpack[FilterFields]
@@ -260,6 +275,10 @@ class AsyncClient:
     async def optimize(self, agent: str) -> None:
         """As `Client.optimize`."""
         await self.send(calls.optimize(agent))
+
+    async def patterns(self, agent: str) -> Sequence[Pattern]:
+        """As `Client.patterns`."""
+        return await self.send(calls.patterns(agent))
 
     async def ledger(self) -> Ledger:
         """As `Client.ledger`."""

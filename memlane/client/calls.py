@@ -23,10 +23,12 @@ from memlane.contract import (
     Recalled,
     RecallRequest,
     Receipt,
+    Use,
     Version,
     wire,
 )
 from memlane.contract.parked import Changed, MemoryNames, ParkedPage, ParkedRequest
+from memlane.contract.patterns import Pattern, Patterns
 from memlane.contract.requests import REQUEST_HEADER, EmbeddingsRequest, ForgetMatching, Forgetting, ReceiptsRequest
 from memlane.errors import (
     BudgetExceeded,
@@ -104,6 +106,11 @@ def history(agent: str, id_: UUID) -> Call[list[Version]]:
     return Call("GET", f"/v1/memories/{_name(agent)}/{id_}/history", _reads(list[Version]))
 
 
+def use(agent: str, id_: UUID) -> Call[Use]:
+    """GET /v1/memories/{agent}/{id}/use."""
+    return Call("GET", f"/v1/memories/{_name(agent)}/{id_}/use", _reads(Use))
+
+
 def forget_matching(agent: str, wanted: ForgetMatching) -> Call[Forgetting]:
     """POST /v1/agents/{agent}/forget."""
     return Call("POST", f"/v1/agents/{_name(agent)}/forget", _reads(Forgetting), _body(wanted), headers=_named())
@@ -138,6 +145,11 @@ def embed(request: EmbeddingsRequest) -> Call[int]:
 def optimize(agent: str) -> Call[None]:
     """POST /v1/agents/{agent}/optimize."""
     return Call("POST", f"/v1/agents/{_name(agent)}/optimize", _nothing)
+
+
+def patterns(agent: str) -> Call[Sequence[Pattern]]:
+    """GET /v1/agents/{agent}/patterns."""
+    return Call("GET", f"/v1/agents/{_name(agent)}/patterns", lambda data: wire.load(Patterns, data).patterns)
 
 
 def ledger() -> Call[Ledger]:

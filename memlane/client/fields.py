@@ -53,6 +53,14 @@ class FilterFields(TypedDict, total=False):
     include_superseded: bool
 
 
+class RecallFields(FilterFields, total=False):
+    """Which memories may be hits; `RecallRequest` explains each."""
+
+    include_recent: bool
+    include_week: bool
+    include_old: bool | None
+
+
 class ListFields(FilterFields, total=False):
     """Which memories are listed, and how; `PageRequest` explains each."""
 

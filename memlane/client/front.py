@@ -11,7 +11,15 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from memlane.client.costs import UsageFields, paged
-from memlane.client.fields import FilterFields, ListFields, MemoryFields, PageFields, UpdateFields, asked_agents
+from memlane.client.fields import (
+    FilterFields,
+    ListFields,
+    MemoryFields,
+    PageFields,
+    RecallFields,
+    UpdateFields,
+    asked_agents,
+)
 from memlane.client.receipts import Batch, Goal, LiveReceipt, all_of, asked, late, not_there
 from memlane.contract import (
     BatchResult,
@@ -28,6 +36,7 @@ from memlane.contract import (
     Receipt,
     Rejection,
     State,
+    Use,
     Version,
     limits,
 )
@@ -46,6 +55,7 @@ from memlane.contract.cost import (
 )
 from memlane.contract.parked import MemoryNames, ParkedRequest
 from memlane.contract.parsing import parse
+from memlane.contract.patterns import Pattern
 from memlane.contract.rejecting import error_of
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import InvalidInput, NotFound
@@ -105,7 +115,7 @@ class Front(ABC):
         return Batch(live, result.rejections)
 
     def recall(
-        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[FilterFields]
+        self, agent: str | Sequence[str], query: str, *, limit: int = 10, **filters: Unpack[RecallFields]
     ) -> Recalled:
         """The memories that answer a question best.
 
@@ -114,7 +124,7 @@ class Front(ABC):
             query: the question.
             limit: how many hits at most, up to 100.
             filters: the fields of `Filters`: kinds, tags, since, until, thread, metadata, min_importance, pinned,
-                include_superseded.
+                include_superseded; and include_recent, include_week, include_old, as in `RecallRequest`.
 
         Raises:
             InvalidInput: names the field.
@@ -181,6 +191,14 @@ class Front(ABC):
             NotFound: there is none that is stored and not forgotten.
         """
         return self._history(parse(MemoryName, {"agent": agent, "id": id}))
+
+    def use(self, agent: str, id: UUID) -> Use:
+        """How a memory was used: how often it was recalled, what that still counts for, and how fresh it is.
+
+        Raises:
+            NotFound: there is none that is stored and not forgotten.
+        """
+        return self._use(parse(MemoryName, {"agent": agent, "id": id}))
 
     def forget_matching(self, agent: str, *, dry_run: bool = False, **filters: Unpack[FilterFields]) -> Forgetting:
         """Forget what an agent was told up to now and passes filters, in the background; how many that are.
@@ -330,6 +348,14 @@ class Front(ABC):
         """
 
     @abstractmethod
+    def patterns(self, agent: str) -> Sequence[Pattern]:
+        """The questions that an agent is asked again and again, of its last ones, the most frequent first.
+
+        Raises:
+            NotFound: nothing was accepted for it.
+        """
+
+    @abstractmethod
     def ledger(self) -> Ledger:
         """What became of everything that was handed over."""
 
@@ -353,6 +379,9 @@ class Front(ABC):
 
     @abstractmethod
     def _history(self, name: MemoryName) -> Sequence[Version]: ...
+
+    @abstractmethod
+    def _use(self, name: MemoryName) -> Use: ...
 
     @abstractmethod
     def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting: ...

@@ -25,10 +25,12 @@ from memlane.contract import (
     Recalled,
     RecallRequest,
     Receipt,
+    Use,
     Version,
 )
 from memlane.contract.cost import Budgets, BudgetsRequest, History, HistoryRequest, UsagePage, UsageRequest
 from memlane.contract.parked import MemoryNames, ParkedRequest
+from memlane.contract.patterns import Pattern
 from memlane.contract.requests import EmbeddingsRequest, ForgetMatching, Forgetting, MemoryName, ReceiptsRequest
 from memlane.errors import BudgetExceeded, Unavailable
 
@@ -102,6 +104,9 @@ class Client(Front):
     def optimize(self, agent: str) -> None:  # noqa: D102  # as in Front
         self.send(calls.optimize(agent))
 
+    def patterns(self, agent: str) -> Sequence[Pattern]:  # noqa: D102  # as in Front
+        return self.send(calls.patterns(agent))
+
     def ledger(self) -> Ledger:  # noqa: D102  # as in Front
         return self.send(calls.ledger())
 
@@ -140,6 +145,9 @@ class Client(Front):
 
     def _history(self, name: MemoryName) -> Sequence[Version]:
         return self.send(calls.history(name.agent, name.id))
+
+    def _use(self, name: MemoryName) -> Use:
+        return self.send(calls.use(name.agent, name.id))
 
     def _forget_matching(self, agent: str, wanted: ForgetMatching) -> Forgetting:
         return self.send(calls.forget_matching(agent, wanted))

@@ -1,5 +1,6 @@
 """The settings as a page: a line for each, with its meaning, unit and default."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,4 +36,6 @@ def _default(field: FieldInfo) -> str:
         return "in the user's cache"
     if value is None or value in ({}, "none"):
         return ""
+    if isinstance(value, tuple):
+        return code(json.dumps(value))
     return code(value.value if isinstance(value, StrEnum) else str(value))
