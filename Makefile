@@ -5,7 +5,7 @@ BIN := .venv/bin
 PEERS := $(basename $(wildcard bench/peers/*.in))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos mutants lint format reference docs bench bench-peers bench-node-down bench-failover bench-limits lock wheel clean
+.PHONY: help setup demo test chaos mutants lint format reference docs bench bench-peers bench-node-down bench-failover bench-limits bench-watch lock wheel clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench-node-down: .venv/ready  ## Measure what a living node keeps while the othe
 
 bench-limits: .venv/ready  ## Measure whether budgets and limits hold, and how fair the shares are; minutes
 	@$(BIN)/python -m memlane.bench.limits $(BENCH)
+
+bench-watch: .venv/ready  ## Measure patterns, warmed questions, and what duties cost; a quarter of an hour
+	@$(BIN)/python -m memlane.bench.watch $(BENCH)
 
 bench-failover: .venv/ready  ## How soon writers are back after a primary was lost; minutes
 	@$(BIN)/python -m memlane.bench.failover $(BENCH)

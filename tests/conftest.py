@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
 from memlane.config.settings import Settings
 from memlane.embedded.ports import free_port
@@ -29,6 +30,15 @@ pytest_plugins = ["tests.processes", "tests.commands"]
 _NUMBERS = count(1)
 _TEMPLATES = ("template_1", "template_2")
 SHARDS = 4
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loggers_as_configured_last() -> Iterator[None]:
+    """No logger keeps the configuration that was there when it was first used: another test may have made it."""
+    configure = structlog.configure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", lambda **how: configure(**{**how, "cache_logger_on_first_use": False}))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -224,6 +224,8 @@ def environment(settings: Settings) -> dict[str, str]:
     """Settings as a process of ours reads them."""
     given = settings.model_dump(exclude_unset=True)
     given["nodes"] = json.dumps({name: uri.get_secret_value() for name, uri in settings.nodes.items()})
+    if "alert_urls" in given:
+        given["alert_urls"] = json.dumps([url.get_secret_value() for url in settings.alert_urls])
     read = {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in given.items()}
     return {f"MEMLANE_{name.upper()}": str(value) for name, value in read.items() if value is not None}
 

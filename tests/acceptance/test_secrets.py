@@ -126,7 +126,7 @@ def test_a_gateway_and_a_worker_wait_for_a_node_and_say_why(
     gateway = start(settings, GATEWAY, FAULTS[fault])
     make_app(settings).send_task("drain.remember", args=(0,))
     make_app(settings).send_task("beat.sweep")
-    make_app(settings).send_task("beat.analyze")
+    make_app(settings).send_task("beat.vacuum")
     worker = start(settings, WORKER, FAULTS[fault])
     eventually(lambda: "drain.refused" in worker.logs() and worker.logs().count("duty.refused") == 2, 20)
     for process in (gateway, worker):

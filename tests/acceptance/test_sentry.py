@@ -49,7 +49,7 @@ def dsn(ingest: FakeSentry, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def cluster_settings(cluster_settings: Settings, dsn: str) -> Settings:
     """The settings of the test's cluster, which reports."""
-    return cluster_settings.model_copy(update={"sentry_dsn": SecretStr(dsn), "analyze_every_s": 60})
+    return cluster_settings.model_copy(update={"sentry_dsn": SecretStr(dsn), "vacuum_every_s": 60})
 
 
 def canary() -> MemoryItem:
@@ -81,7 +81,8 @@ def test_an_error_in_a_drain_arrives(
     eventually(lambda: bool(ingest.of_type("ServerError")), 30)
     event = ingest.of_type("ServerError")[0]
     assert event["message"] == "drain.failed"
-    assert event["tags"] == {"kind": "remember", "shard": str(shard_of(door).number), "jobs": "1"}
+    where = {"kind": "remember", "shard": str(shard_of(door).number), "jobs": "1"}
+    assert event["tags"] == {**where, "operation": "drain.remember"}
     value = event["exception"]["values"][-1]
     assert "SQLSTATE 22007" in value["value"]
     assert value["stacktrace"]["frames"][0]["filename"] == "memlane/workers/drains.py"
@@ -146,15 +147,15 @@ def test_a_gateway_that_answers_500_says_why(
 
 
 def test_a_beat_and_its_worker_check_in(start_worker: StartWorker, beat: LocalProcess, ingest: FakeSentry) -> None:
-    """Beat sends its first analyze a minute after it began."""
+    """Beat sends its first vacuum a minute after it began."""
     start_worker("upkeep", "optimize", 1)
-    eventually(lambda: ingest.check_ins("memlane-analyze")[:2] == ["in_progress", "ok"], 90)
+    eventually(lambda: ingest.check_ins("memlane-vacuum")[:2] == ["in_progress", "ok"], 90)
     (first, second, *_) = [said for kind, said in ingest.items if kind == "check_in"]
     assert first["check_in_id"] == second["check_in_id"]
     assert first["monitor_config"]["schedule"] == {"type": "interval", "value": 1, "unit": "minute"}
     assert first["monitor_config"]["max_runtime"] == 60
     assert (first["environment"], second["duration"] >= 0) == ("test", True)
-    assert {said["monitor_slug"] for kind, said in ingest.items if kind == "check_in"} == {"memlane-analyze"}
+    assert {said["monitor_slug"] for kind, said in ingest.items if kind == "check_in"} == {"memlane-vacuum"}
     assert ingest.events == []
     assert beat.status == "running"
 

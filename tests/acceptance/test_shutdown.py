@@ -21,9 +21,11 @@ from memlane.config.settings import Settings
 from memlane.contract import State
 from memlane.embedded.ports import free_port
 from memlane.embedded.process import Command
+from memlane.storage import processes
 from memlane.storage.roles import GATEWAY
 from memlane.tasks import forget, optimize
 from memlane.tasks.lane import Lane
+from memlane.tasks.pulse import BEAT
 from memlane.workers.app import make_app
 from tests.local import LocalProcess, WorkerProcess
 from tests.processes import environment
@@ -169,6 +171,24 @@ def test_a_worker_ends_with_nothing_held(
 @redis_only
 def test_a_beat_ends(beat: LocalProcess, cluster_settings: Settings) -> None:
     ends(beat, cluster_settings)
+
+
+@redis_only
+def test_a_beat_that_ends_in_good_order_is_not_missed(
+    beat: LocalProcess,
+    start_beat: Callable[[], LocalProcess],
+    start_worker: Callable[..., WorkerProcess],
+    cluster_settings: Settings,
+    door: Lane,
+) -> None:
+    def beats() -> list[str]:
+        return [process.name for process in processes.living(door.cluster.control) if process.class_ == BEAT]
+
+    start_beat()
+    start_worker("sweep", "sweep", 1)
+    eventually(lambda: len(beats()) == 2, 60)
+    ends(beat, cluster_settings)
+    eventually(lambda: len(beats()) == 1, cluster_settings.lost_s / 2)
 
 
 @redis_only

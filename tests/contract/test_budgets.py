@@ -359,7 +359,7 @@ def series(gateway: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for family in text_string_to_metric_families(httpx.get(f"{gateway}/metrics").text):
         for sample in family.samples:
-            if sample.name.startswith(("memlane_embedding_", "memlane_budgets")):
+            if sample.labels and sample.name.startswith(("memlane_embedding_", "memlane_budgets")):
                 (label,) = sample.labels.values()
                 found.setdefault(sample.name, {})[label] = sample.value
     return found
@@ -375,6 +375,7 @@ def test_prometheus_sees_sums_and_no_names(admin: Admin, settings: Settings, gat
         Call("rival", tokens=50 * 10, failed=True),
     )
     moved_to(settings, TODAY() - timedelta(40), "rival")
+    eventually(lambda: "memlane_budgets" in series(gateway), 60)
     found = series(gateway)
     assert {name: of[MODEL] for name, of in found.items() if name != "memlane_budgets"} == {
         "memlane_embedding_requests_total": 2.0,

@@ -17,7 +17,7 @@ from memlane.config.settings import Settings
 from memlane.errors import Forbidden, NotFound, Unauthorized
 from memlane.gateway.description import curl, read_description
 from memlane.gateway.problems import Problem
-from memlane.storage import tenants
+from memlane.storage import processes, tenants
 from memlane.tasks import producers
 from memlane.tasks.lane import Lane
 from tests.contract.conftest import serving
@@ -187,15 +187,33 @@ def test_probes_need_no_key(gateway: str) -> None:
     assert httpx.get(f"{gateway}/readyz").json() == {"ready": True, "nodes_down": []}
 
 
+def test_a_gateway_says_how_full_the_memory_around_it_is(gateway: str, lane: Lane) -> None:
+    def told() -> list[float]:
+        living = [one for one in processes.living(lane.cluster.control) if one.class_ == "gateway"]
+        return [one.gauges.get('memlane_memory_percent{class="gateway"}', 0.0) for one in living]
+
+    assert gateway
+    eventually(lambda: any(0 < percent <= 100 for percent in told()))
+
+
 def test_metrics(gateway: str, http: httpx.Client, lane: Lane) -> None:
     producers.deliver(lane, "memory.remember", {"tenant": "acme", "nonsense": 1}, "m1")
     http.post("/v1/memories", json={"memories": [ONE, {**ONE, "key": "k"}]})
     http.get("/v1/nothing/at/all")
-    text = httpx.get(f"{gateway}/metrics").text
+    wanted = (
+        'memlane_strays{task="memory.remember"} 1.0',
+        'memlane_jobs{kind="remember",state="open"} 2.0',
+        "memlane_ledger_difference 0.0",
+        f'memlane_knob{{knob="claim_size"}} {float(lane.settings.claim_size)}',
+    )
+
+    def told() -> str:
+        return httpx.get(f"{gateway}/metrics").text
+
+    eventually(lambda: all(series in told() for series in wanted), 90)
+    text = told()
     assert 'memlane_requests_total{method="POST",route="/v1/memories",status="202"} 1.0' in text
     assert 'memlane_items_total{outcome="accepted"} 2.0' in text
-    assert 'memlane_jobs{kind="remember",state="open"} 2.0' in text
-    assert 'memlane_strays{task="memory.remember"} 1.0' in text
     assert 'memlane_shards{state="up"} 4.0' in text
     assert "at/all" not in text
 

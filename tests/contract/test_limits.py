@@ -1,9 +1,11 @@
 """Limits at the gateway: what an operator sets, and how what is over it is answered."""
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from random import randbytes
 from typing import Any
 
 import httpx
@@ -27,7 +29,7 @@ from memlane.workers.lifecycle import Lifecycle
 from tests.commands import Run, document
 from tests.contract.conftest import serving
 from tests.contract.test_gateway import problem
-from tests.support import MakeSettings, as_role, eventually, sql
+from tests.support import MakeSettings, as_role, drain_all, eventually, sql
 
 
 @pytest.fixture(autouse=True)
@@ -121,9 +123,8 @@ def test_what_is_held_back_is_shown(admin: Admin, lane: Lane, gateway: str, admi
         producers.deliver(lane, "memory.remember", {"tenant": "acme", **item}, f"m{number}", rates)
     (shown,) = admin.status().strays
     assert (shown.reason, shown.count) == ("held: over the agent's rate", 2)
-    metrics = httpx.get(f"{gateway}/metrics").text
-    assert 'memlane_held_messages{limit="agent"} 2.0' in metrics
-    assert 'memlane_held_messages{limit="tenant"} 0.0' in metrics
+    eventually(lambda: 'memlane_held_messages{limit="agent"} 2.0' in httpx.get(f"{gateway}/metrics").text, 60)
+    assert 'memlane_held_messages{limit="tenant"} 0.0' in httpx.get(f"{gateway}/metrics").text
     listed = run("jobs", "strays", "list", MEMLANE_URL=gateway, MEMLANE_API_KEY=admin_key).stdout
     assert "room" in listed
     assert admin.drop_strays([stray.id for stray in admin.strays_page().strays]) == 0, "they wait, and are good"
@@ -202,6 +203,31 @@ def test_over_the_cap_of_open_jobs(admin: Admin, gateway: str, tenant_key: str, 
         waiting = pool.submit(client.remember, "ada", "tea")
         admin.set_limits("acme", open_jobs=1000)
         assert waiting.result(60).state == "accepted"
+
+
+def test_over_what_an_agent_may_have_open(make_settings: MakeSettings, make_lane: Callable[[Settings], Lane]) -> None:
+    """Its memories are sent again by the client until there is room; other agents' are taken in."""
+    settings = make_settings(agent_open_mb=1)
+    lane = make_lane(settings)
+    tenants.create_tenant(lane.cluster.control, "acme")
+    key = tenants.create_key(lane.cluster.control, "acme")
+    large = [{"agent": "ada", "content": b64encode(randbytes(24_000)).decode()} for _ in range(40)]
+    headers = {"Authorization": f"Bearer {key}"}
+    with serving(settings) as url, httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+        never = http.post("/v1/memories", json={"memories": large, "atomic": True})
+        assert "can never pass the 1 MiB" in problem(never, 422, "invalid_input")["detail"]
+        answer = http.post("/v1/memories", json={"memories": large}).json()
+        assert [(r["status"], r["retryable"]) for r in answer["rejections"]] == [(429, True)] * 8
+        over = http.post("/v1/memories", json=large[-1])
+        body = problem(over, 429, "rate_limited")
+        assert (body["limit"], body["detail"]) == ("agent_open_bytes", "over the 1 MiB that an agent may have open")
+        assert over.headers["retry-after"] == "2"
+        assert post(http, "bob").status_code == 202
+        assert 'memlane_limited_total{limit="agent_open_bytes"} 9.0' in http.get("/metrics").text
+        eventually(lambda: 'memlane_held_messages{limit="agent_open_bytes"} 0.0' in http.get("/metrics").text, 60)
+        drain_all(lane)
+        with Client(url, key) as client:
+            assert client.remember("ada", large[-1]["content"]).state == "accepted"
 
 
 def test_over_the_tenants_rate(admin: Admin, http: httpx.Client) -> None:

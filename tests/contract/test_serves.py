@@ -36,8 +36,8 @@ def described(client: httpx.Client) -> set[str]:
 
 def test_a_public_gateway_has_nothing_of_the_admins(settings: Settings, tenant_key: str, admin_key: str) -> None:
     with asking(settings, "tenants", admin_key) as client:
-        assert not any(path.startswith("/v1/admin") for path in described(client))
-        for path in ("/v1/admin", "/v1/admin/", "/v1/admin/keys", "/v1/admin/status", "/v1/admin/shards"):
+        assert not any(path.startswith(("/v1/admin", "/v1/health")) for path in described(client))
+        for path in ("/v1/health", "/v1/admin", "/v1/admin/", "/v1/admin/keys", "/v1/admin/status", "/v1/admin/shards"):
             problem(client.get(path), 404, "not_found")
         problem(client.post("/v1/admin/keys", json={}), 404, "not_found")
         problem(client.get("/v1/ledger"), 403, "forbidden")
@@ -50,7 +50,7 @@ def test_a_public_gateway_has_nothing_of_the_admins(settings: Settings, tenant_k
 def test_an_internal_gateway_has_nothing_else(settings: Settings, tenant_key: str, admin_key: str) -> None:
     with asking(settings, "admin", tenant_key) as client:
         paths = described(client)
-        assert {path for path in paths if not path.startswith("/v1/admin/")} == PROBES
+        assert {path for path in paths if not path.startswith("/v1/admin/")} == {*PROBES, "/v1/health"}
         for path in ("/v1/memories?agent=ada", "/v1/ledger", "/v1/receipts/ada/x"):
             problem(client.get(path), 404, "not_found")
         problem(client.post("/v1/memories", json=ONE), 404, "not_found")

@@ -240,6 +240,14 @@ MUTANTS = (
         ("tests/integration/test_pace.py",),
     ),
     Mutant(
+        "no claims without memory",
+        "a worker that holds all the memory that it may goes on claiming",
+        "workers/throttle.py",
+        "        if percent >= self.stop - EASE * (before is Level.NONE):\n            return Level.NONE\n",
+        "",
+        ("tests/integration/test_throttle.py",),
+    ),
+    Mutant(
         "shares of tenants",
         "a claim takes what is oldest, whoever it belongs to",
         "storage/sql/jobs.sql",

@@ -1,5 +1,6 @@
 """Links that are cut, stalled and black-holed: what needs them is refused in time, what does not goes on."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -85,6 +86,32 @@ def test_a_gateway_without_a_node_refuses_in_time_and_serves_again_by_itself(
             stored += 5
     assert count_rows(settings, door.cluster, "jobs") >= stored  # a refusal may have been done after all
     assert ledger_of(door.cluster, "acme").balanced
+
+
+SCRAPE_S = 2.0
+"""No scrape takes longer, whatever hangs: Prometheus waits ten seconds, and calls who takes longer down."""
+
+
+@pytest.mark.parametrize("down", ["node-1", "node-2"])
+def test_a_scrape_waits_for_no_node(far: tuple[Links, Settings], down: str) -> None:
+    """Also the first, which may have nothing to show; and what does not answer is told to be down, and up again."""
+    links, settings = far
+    other = "node-2" if down == "node-1" else "node-1"
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as http:
+
+        def scraped() -> str:
+            with within(SCRAPE_S):
+                return http.get("/metrics").text
+
+        assert http.get("/healthz").status_code == 200
+        FAULTS["black-holed"](links[down])
+        assert "memlane_requests_total" in scraped()
+        eventually(lambda: f'memlane_node_up{{node="{down}"}} 0.0' in scraped(), 60)
+        assert f'memlane_node_up{{node="{other}"}} 1.0' in scraped()
+        eventually(lambda: re.search(r'memlane_shards\{state="down"\} [1-9]', scraped()) is not None, 60)
+        links[down].mend()
+        eventually(lambda: f'memlane_node_up{{node="{down}"}} 1.0' in scraped(), 60)
+        eventually(lambda: 'memlane_shards{state="up"} 4.0' in scraped(), 60)
 
 
 def test_workers_lose_a_link_and_go_on(

@@ -1,7 +1,10 @@
 """The cap of open jobs and budgets that refuse: at all doors, as far as a process can know, and never for nothing."""
 
-from collections.abc import Callable
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from random import randbytes
 
 import pytest
 
@@ -10,6 +13,7 @@ from memlane.contract import Embedding, MemoryItem, Receipt
 from memlane.contract.status import TenantLimits
 from memlane.errors import BudgetExceeded, InvalidInput, MemlaneError, RateLimited
 from memlane.storage import tenants
+from memlane.storage.open_bytes import OpenBytes
 from memlane.storage.roles import GATEWAY, WORKER
 from memlane.tasks import accept
 from memlane.tasks.lane import Lane
@@ -98,6 +102,109 @@ def test_a_cap_that_is_set_for_all(make_settings: MakeSettings, make_lane: Calla
 def test_without_a_cap_nobody_counts(acme: Lane) -> None:
     accepted(acme, *many(5))
     assert acme.cluster.open_jobs._look._thread is None
+    assert acme.cluster.open_bytes._look._thread is None, "nobody has handed over an eighth of what an agent may have"
+
+
+@pytest.fixture
+def small(make_settings: MakeSettings) -> Settings:
+    """An agent may have one MiB open."""
+    return make_settings(agent_open_mb=1)
+
+
+def large(count: int, agent: str = "ada") -> list[MemoryItem]:
+    """Memories of 32 KiB that cannot be compressed by much."""
+    return [item(b64encode(randbytes(24 * 1024)).decode(), agent) for _ in range(count)]
+
+
+@pytest.mark.parametrize("role", [GATEWAY, WORKER])
+def test_an_agent_has_only_so_much_open(small: Settings, make_lane: Callable[[Settings], Lane], role: str) -> None:
+    lane = make_lane(as_role(small, role))
+    assert Counter(outcomes(lane, *large(40))) == {"accepted": 31, "RateLimited": 9}
+    (refused,) = accept.accept(lane, "acme", large(1))
+    assert isinstance(refused, RateLimited)
+    assert (refused.limit, str(refused)) == ("agent_open_bytes", "over the 1 MiB that an agent may have open")
+    assert refused.retry_after_s == 2
+    assert outcomes(lane, *large(1, "bob")) == ["accepted"]
+    assert isinstance(accept.accept(lane, "other", large(1))[0], Receipt)
+    assert count_rows(small, lane.cluster, "jobs") == 33
+
+
+def test_an_agents_room_is_seen_when_it_is_made(small: Settings, make_lane: Callable[[Settings], Lane]) -> None:
+    own = make_lane(small)
+    accepted(own, *large(31))
+    assert outcomes(own, *large(1)) == ["RateLimited"]
+    drain_all(own)
+    eventually(lambda: outcomes(own, *large(1)) == ["accepted"])
+
+
+def test_what_others_let_an_agent_open_is_seen_soon(small: Settings, make_lane: Callable[[Settings], Lane]) -> None:
+    """Another process asks when the agent has handed over an eighth to it; what it holds by then is less than twice."""
+    one, other = make_lane(small), make_lane(small)
+    accepted(one, *large(30))
+    accepted(other, *large(4))
+    eventually(lambda: outcomes(other, *large(1)) == ["RateLimited"])
+    assert count_rows(small, one.cluster, "jobs") < 62
+    assert outcomes(other, *large(1, "bob")) == ["accepted"]
+
+
+def test_what_a_shard_that_does_not_answer_would_say_is_not_taken_for_nothing() -> None:
+    """Agents whose shards answer are known anew; of the others everything since the last answer still counts."""
+    answers: dict[tuple[str, str], int] = {}
+    asked: list[tuple[str, str]] = []
+
+    def find(agents: Collection[tuple[str, str]], above: int) -> Mapping[tuple[str, str], int]:
+        assert above == 100
+        asked.extend(agents)
+        return {agent: held for agent, held in answers.items() if agent in agents}
+
+    held = OpenBytes(800, find)
+    held.close()  # it looks when we say
+    look = held._look._look
+    assert held.take("acme", [("ada", 300), ("bob", 300), ("few", 50)]) == [True] * 3
+    answers |= {("acme", "ada"): 0}
+    look()
+    assert sorted(asked) == [("acme", "ada"), ("acme", "bob")], "nobody asks for who has handed over little"
+    assert held.take("acme", [("ada", 700), ("bob", 600)]) == [True, False]
+    answers |= {("acme", "ada"): 700}
+    look()
+    assert held.take("acme", [("bob", 501)]) == [False]
+    answers |= {("acme", "bob"): 300}
+    look()
+    assert held.take("acme", [("ada", 200), ("bob", 500), ("bob", 1)]) == [False, True, False]
+    answers |= {("acme", "bob"): 0}
+    look()
+    assert held.take("acme", [("bob", 800)]) == [True]
+
+
+def test_an_atomic_batch_is_let_in_whole_or_not_at_all(small: Settings, make_lane: Callable[[Settings], Lane]) -> None:
+    own = make_lane(small)
+    accepted(own, *large(20))
+    with pytest.raises(RateLimited, match="1 MiB"):
+        accept.accept(own, "acme", large(20), atomic=True)
+    with pytest.raises(InvalidInput, match="can never pass the 1 MiB"):
+        accept.accept(own, "acme", large(32), atomic=True)
+    accept.accept(own, "acme", large(11), atomic=True)
+
+
+def test_a_duplicate_is_not_open_twice(small: Settings, make_lane: Callable[[Settings], Lane]) -> None:
+    own = make_lane(small)
+    (first,) = large(1)
+    keyed = first.model_copy(update={"key": "k"})
+    for _ in range(40):
+        accept.accept(own, "acme", [keyed])
+    assert outcomes(own, *large(30)) == ["accepted"] * 30
+
+
+def test_who_is_refused_for_bytes_takes_no_open_job(small: Settings, make_lane: Callable[[Settings], Lane]) -> None:
+    lane = make_lane(small.model_copy(update={"tenant_open_jobs": 33}))
+    assert Counter(outcomes(lane, *large(33))) == {"accepted": 31, "RateLimited": 2}
+    assert outcomes(lane, *many(3, "bob")) == ["accepted"] * 2 + ["RateLimited"]
+
+
+def test_any_amount(make_settings: MakeSettings, make_lane: Callable[[Settings], Lane]) -> None:
+    lane = make_lane(make_settings(agent_open_mb="none"))
+    accepted(lane, *large(50))
+    assert lane.cluster.open_bytes.limit_bytes is None
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 import sentry_sdk
 from pydantic import SecretStr
 
-from memlane.beat.budgets import budgets as look
+from memlane.beat.budgets import budgets as duty
 from memlane.beat.channels import tell
+from memlane.beat.duty import Slice
 from memlane.config.logging import configure_logging
 from memlane.config.sentry import configure_sentry, flush_sentry
 from memlane.config.settings import Settings, load_settings
@@ -36,6 +37,11 @@ MakeLane = Callable[[Settings], Lane]
 DAILY = BudgetName("acme", "", Period.DAY)
 SECRETS = ("hunter2", "T0KEN")
 DEAD = f"json://user:hunter2@127.0.0.1:{free_port()}/T0KEN"
+
+
+def look(lane: Lane) -> None:
+    """One run of the duty."""
+    duty(lane, Slice(60.0))
 
 
 @pytest.fixture(autouse=True)

@@ -371,7 +371,7 @@ def test_texts_asked_for_ahead_are_in_the_cache(lane: Lane, settings: Settings, 
 
 def test_a_drain_tells_what_its_claims_came_to(lane: Lane, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     accepted(lane, *(item(f"memory {n}") for n in range(5)))
-    lane.settings = lane.settings.model_copy(update={"claim_size": 2})
+    lane.settings = lane.settings.model_copy(update={"claim_size": 2, "slice_s": 10.0})
     assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "stored 5, searchable 5"
     assert str(drains.drain(process_of(lane), "drain.remember", shard.number)) == "nothing"
     accepted(lane, item("one more"))
@@ -394,7 +394,7 @@ def test_a_slice_makes_room_and_wakes_the_rest(lane: Lane, recorder: Recorder, s
     recorder.take()
     lane.settings = lane.settings.model_copy(update={"claim_size": 1, "slice_s": 0.000001})
     drains.drain(process_of(lane), "drain.remember", shard.number)
-    assert recorder.take() == [(Kind.REMEMBER, shard.number)]
+    assert set(recorder.take()) == {(Kind.REMEMBER, shard.number)}  # for another drain, and for the rest
 
 
 def test_tenants_with_nothing_due_take_no_place_in_a_claim(lane: Lane, settings: Settings, shard: Shard) -> None:

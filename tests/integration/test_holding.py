@@ -1,6 +1,8 @@
 """What producers hand over beyond a limit: held back, sent on in order when there is room, never dropped."""
 
+from base64 import b64encode
 from collections.abc import Callable
+from random import randbytes
 from typing import Any
 from uuid import uuid4
 
@@ -127,6 +129,30 @@ def test_a_message_of_which_a_part_is_over(worker: Lane, settings: Settings) -> 
 
     eventually(gone)
     assert count_rows(settings, worker.cluster, "memories") == 5
+
+
+def test_what_is_over_what_an_agent_may_have_open(
+    make_settings: MakeSettings, make_lane: Callable[[Settings], Lane]
+) -> None:
+    """It holds up no other agent, and goes on when what came before is stored."""
+    settings = make_settings(agent_open_mb=1)
+    worker = make_lane(as_role(settings, WORKER))
+    for _ in range(40):
+        send(worker, None, b64encode(randbytes(24_000)).decode())
+    assert list(kept(worker)) == [held.REASONS["agent_open_bytes"]]
+    assert 3 <= kept(worker)[held.REASONS["agent_open_bytes"]] <= 8, "32 fit, or a few more"
+    send(worker, None, "tea", agent="bob")
+    sweep(worker, None)
+    assert "tea" in accepted(worker, settings)
+
+    def gone() -> bool:
+        drain_all(worker)
+        sweep(worker, None)
+        return kept(worker) == {}
+
+    eventually(gone)
+    drain_all(worker)
+    assert count_rows(settings, worker.cluster, "memories") == 41
 
 
 def tenants_of(settings: Settings, **limits: int) -> None:

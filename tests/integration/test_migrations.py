@@ -13,7 +13,7 @@ from memlane.config.settings import Settings
 from memlane.embedded.postgres import Postgres
 from memlane.errors import Misconfigured, Unavailable
 from memlane.storage import migrator, models, queries
-from memlane.storage.memories import filter_params
+from memlane.storage.memories import BORN, RESONANCE, STILL, filter_params
 from memlane.storage.migrator import Migration, migrate, migrations
 from memlane.storage.models import Model
 from memlane.tasks.embedders import model_of
@@ -29,7 +29,8 @@ PARTS = {
     "jobs.timeline",
 }
 PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
-PARTS |= {"parked.had"}
+PARTS |= {"parked.had", "recall.fresh", "recall.in_tiers", "recall.fresh_similarity", "recall.with_memories"}
+PARTS |= {"resonance.now", "resonance.born", "resonance.still", "ledger.bucket"}
 """Parts of other queries, which are no statements of their own."""
 
 TABLES = sorted(path.name.removesuffix(".sql") for path in (files("memlane.storage") / "sql").iterdir())
@@ -111,7 +112,11 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 later=jobs["later"].text,
                 delays=jobs["delays"].text,
                 timeline=jobs["timeline"].text,
+                born=BORN,
+                still=STILL,
+                resonance=RESONANCE,
                 had=queries.load("parked")["had"].text,
+                bucket=queries.load("ledger")["bucket"].text,
                 shard=shard.schema,
                 schema=shard.schema,
                 vectors=lane.table,
@@ -136,7 +141,7 @@ def prepare(connection: "psycopg.Connection[tuple[Any, ...]]", statement: bytes)
 
 def utility(statement: bytes) -> bool:
     """Whether it cannot be prepared; other tests run these."""
-    heads = (b"ANALYZE", b"DROP SCHEMA", b"GRANT", b"REVOKE", b"CREATE ROLE")
+    heads = (b"ANALYZE", b"VACUUM", b"DROP SCHEMA", b"GRANT", b"REVOKE", b"CREATE ROLE")
     return b"CONCURRENTLY" in statement or statement.startswith(heads)
 
 

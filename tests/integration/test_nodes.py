@@ -5,7 +5,8 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, sleep
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -73,12 +74,24 @@ def nobody_confirms(postgres: Postgres) -> Iterator[None]:
     with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         connection.execute("SELECT pg_reload_conf()")
-        eventually(lambda: connection.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
+        eventually(lambda: _waits(postgres, connection))
         try:
             yield
         finally:
             connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
             connection.execute("SELECT pg_reload_conf()")
+
+
+def _waits(postgres: Postgres, connection: "psycopg.Connection[tuple[Any, ...]]") -> bool:
+    """Whether a commit waits already: another process of the server than ours takes the setting over."""
+    with psycopg.connect(postgres.uri("postgres"), autocommit=True) as probe:
+        pid = probe.info.backend_pid
+        probe.pgconn.send_query(b"SELECT pg_logical_emit_message(true, 'probe', '')")
+        sleep(0.05)
+        state = connection.execute("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone()
+        connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        probe.pgconn.finish()
+    return state == ("SyncRep",)
 
 
 def end_the_wait(postgres: Postgres, how: str) -> None:

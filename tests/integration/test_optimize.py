@@ -88,6 +88,29 @@ def test_a_long_tail_has_the_index_built_again(small: Lane) -> None:
     assert rows == []
 
 
+def test_an_index_of_which_much_is_gone_is_built_again_beside_the_old_one(small: Lane) -> None:
+    remembered(small, *(item(f"memory {n}") for n in range(400)))
+    shard = small.cluster.shard(small.cluster.shard_of("acme", "ada"))
+    assert optimize.optimize_shard(small, shard, None) == 1
+    for left in (280, 205):
+        with sql(small.settings, shard.node.name) as connection:
+            connection.execute(
+                f"DELETE FROM {shard.schema}.{small.table} WHERE number < (SELECT max(number) FROM"
+                f" {shard.schema}.{small.table}) AND number NOT IN (SELECT number FROM {shard.schema}.{small.table}"
+                f" ORDER BY number DESC LIMIT {left})".encode()
+            )
+        assert optimize.optimize_shard(small, shard, None) == 1
+        assert optimize.optimize_shard(small, shard, None) == 0
+        found = upkeep.promotion(shard, 1, small.model.name)
+        assert found is not None
+        assert found.vectors == left
+        with sql(small.settings, shard.node.name) as connection:
+            names = connection.execute(
+                "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND indexdef LIKE '%%hnsw%%'", (shard.schema,)
+            ).fetchall()
+        assert names == [(found.index_name,)]
+
+
 def test_a_small_agent_is_left_alone(small: Lane) -> None:
     remembered(small, item())
     shard = small.cluster.shard(small.cluster.shard_of("acme", "ada"))

@@ -19,16 +19,19 @@ from tests.local import WorkerProcess
 from tests.support import accepted, count_rows, eventually, process_of
 
 
-def open_jobs(lane: Lane, shard: Shard, counts: Mapping[str, int]) -> None:
+def open_jobs(lane: Lane, shard: Shard, counts: Mapping[str, int], more: str = "") -> None:
     """Open jobs of tenants, all on one shard."""
     for tenant, count in counts.items():
         agent = next(a for n in range(1000) if lane.cluster.shard_of(tenant, a := f"a{n}") == shard.number)
-        accepted(lane, *(MemoryItem(agent=agent, content=f"tea {n}") for n in range(count)), tenant=tenant)
+        accepted(lane, *(MemoryItem(agent=agent, content=f"tea {n}{more}") for n in range(count)), tenant=tenant)
 
 
-def claimed(shard: Shard, limit: int, weights: Mapping[str, int], after: str = "") -> Counter[str]:
+def claimed(
+    shard: Shard, limit: int, weights: Mapping[str, int], after: str = "", limit_bytes: int = 2**30
+) -> Counter[str]:
     """What a claim takes of each tenant; it is given back."""
-    claim = jobs.claim(shard, Kind.REMEMBER, Terms("somebody", 30.0, limit, weights=weights), after)
+    terms = Terms("somebody", 30.0, limit, weights=weights, limit_bytes=limit_bytes)
+    claim = jobs.claim(shard, Kind.REMEMBER, terms, after)
     if claim is None:
         return Counter()
     leases.release_quietly(shard, claim.token)
@@ -48,6 +51,26 @@ def test_shares_are_as_the_weights_say(lane: Lane, shard: Shard) -> None:
 def test_what_one_has_left_of_its_share_goes_to_the_others(lane: Lane, shard: Shard) -> None:
     open_jobs(lane, shard, {"light": 400, "vip": 1})
     assert claimed(shard, 100, {"vip": 100}) == {"light": 99, "vip": 1}
+
+
+def test_large_jobs_are_claimed_by_their_bytes(lane: Lane, shard: Shard) -> None:
+    """One of each tenant, whatever it weighs; then as the weights say, until there is enough."""
+    sizes = {"acme": 20_000, "beta": 20_000, "gamma": 30}
+    for tenant, size in sizes.items():
+        open_jobs(lane, shard, {tenant: 60}, " " + "x" * size)
+
+    def taken(limit_bytes: int, **weights: int) -> Counter[str]:
+        return claimed(shard, 150, weights, limit_bytes=limit_bytes)
+
+    assert taken(1) == {"acme": 1, "beta": 1, "gamma": 1}
+    assert taken(1, acme=1000) == {"acme": 1, "beta": 1, "gamma": 1}
+    even = taken(400_000)
+    assert even["acme"] == pytest.approx(even["beta"], abs=1)
+    assert 19 <= even["acme"] + even["beta"] <= 21
+    assert even["gamma"] == pytest.approx(even["acme"], abs=2)
+    weighted = taken(400_000, acme=3)
+    assert weighted["acme"] == pytest.approx(3 * weighted["beta"], abs=2)
+    assert taken(10**9) == taken(10**10)
 
 
 def test_any_weights_leave_everybody_something(lane: Lane, shard: Shard) -> None:

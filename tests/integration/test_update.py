@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from memlane.beat.duty import Slice
 from memlane.beat.expire import expire
 from memlane.config.settings import Settings
 from memlane.contract import Event, Filters, Memory, MemoryUpdate, PageRequest, RecallRequest
@@ -197,7 +198,8 @@ def test_a_chain_that_is_removed_at_once_leaves_its_end(lane: Lane, shard: Shard
     (two,) = remembered(lane, item("two", supersedes=one.id, expires_at=over))
     (three,) = remembered(lane, item("three", supersedes=two.id, expires_at=over))
     (four,) = remembered(lane, item("four", supersedes=three.id))
-    expire(lane)
+    expire(lane, Slice(60.0))
+    assert lane.measures.now().counts["memlane_expired_total"] == 2
     memory = memories.by_id(shard, "acme", "ada", four.id)
     assert memory is not None
     assert memory.supersedes == one.id

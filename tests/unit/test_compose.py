@@ -3,19 +3,23 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 from celery.bin.celery import celery as celery_command
 
 from memlane.cli.app import app as memlane_app
-from memlane.config.celery import WORKER_CLASSES, QueueName
+from memlane.config.celery import WORKER_CLASSES, QueueName, queue_of
 from memlane.config.settings import Settings, WorkerClassName, load_settings
 from memlane.embedded.group import CONFIRMING, STANDBY_SETTINGS
 from memlane.storage.tenants import prefix_of
+from memlane.workers.app import make_app
+from memlane.workers.lifecycle import Lifecycle
 from tests import compose
 from tests.compose import ROOT, Service
 from tests.servers import names_of
@@ -24,6 +28,7 @@ MakeSettingsOf = Callable[[Service], Settings]
 
 COMPOSE = compose.read()
 NODES = {node: names_of(node) for node in ("node-1", "node-2")}
+MONITORING = ("prometheus", "grafana")
 OTHERS = {"SENTRY_DSN"}
 """Settings that are not called MEMLANE_<FIELD>."""
 
@@ -135,6 +140,12 @@ def test_variables_and_secrets_are_settings(service: Service) -> None:
     )
 
 
+def test_who_embeds_has_the_providers_key() -> None:
+    """Gateways embed questions, maintenance what is asked again and again; the sweep counts tokens."""
+    have = {service.name for service in COMPOSE.ours if "memlane_openai_api_key" in service.secrets}
+    assert have == {"gateway", "admin", "worker-ingest", "worker-sweep", "worker-maintenance"}
+
+
 @ours
 def test_settings_hold_together(service: Service, settings_of: MakeSettingsOf) -> None:
     settings = settings_of(service)
@@ -160,6 +171,8 @@ def test_the_operators_doors_are_open_on_this_machine_only() -> None:
         "gateway": [("0.0.0.0", 8777, 8777)],  # noqa: S104
         "admin": [("127.0.0.1", 8778, 8778)],
         "flower": [("127.0.0.1", 5555, 5555)],
+        "prometheus": [("127.0.0.1", 9090, 9090)],
+        "grafana": [("127.0.0.1", 3000, 3000)],
     }
     assert COMPOSE.services["gateway"].environment["MEMLANE_SERVES"] == "tenants"
     assert COMPOSE.services["admin"].environment["MEMLANE_SERVES"] == "admin"
@@ -173,8 +186,10 @@ def test_everyone_has_bounds(service: Service) -> None:
     assert service.stop_grace_s >= 10
     expected = {"migrate": "on-failure:3", "cli": "no", "backup": "no"}
     assert service.raw["restart"] == expected.get(service.name, "unless-stopped")
-    assert ("outside" in service.raw["networks"]) == (service.ours and not service.asked_for)
-    if service.ours:
+    seen = service.name in MONITORING
+    assert ("outside" in service.raw["networks"]) == (seen or (service.ours and not service.asked_for))
+    assert ("data" in service.raw["networks"]) == (not seen), "who only watches reaches no server"
+    if service.ours or seen:
         assert service.raw["read_only"]
         assert service.raw["cap_drop"] == ["ALL"]
 
@@ -202,6 +217,13 @@ def test_everyone_is_looked_after_and_no_worker_asks_the_broker(service: Service
     if service.command[0] == "celery":
         assert list(service.check) == ["test", "-f", service.environment["MEMLANE_READY_FILE"]]
         assert "/tmp" in service.raw["tmpfs"]  # noqa: S108
+
+
+def test_who_tells_knows_the_channels() -> None:
+    queue = queue_of("beat.tell")
+    tell = {s.name for s in COMPOSE.ours if queue in s.command or s.command[-1] == "memlane.gateway"}
+    assert tell == {s.name for s in COMPOSE.ours if "memlane_alert_urls" in s.secrets}
+    assert {"gateway", "admin", "worker-maintenance"} == tell
 
 
 def test_secrets_and_volumes_are_declared_and_made(secrets: Path) -> None:
@@ -259,6 +281,37 @@ def test_the_servers_of_a_node_know_each_other(node: str) -> None:
     assert volumes == {f"{node}-lineup"}
 
 
+def test_who_watches_is_asked_for_and_asks_what_is_there() -> None:
+    prometheus, grafana = (COMPOSE.services[name] for name in MONITORING)
+    for service in (prometheus, grafana):
+        assert service.raw["profiles"] == ["monitoring"]
+        assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service.raw["image"])
+        (state,) = [volume for volume in service.raw["volumes"] if not volume.startswith("./")]
+        assert state.split(":")[0] in COMPOSE.raw["volumes"]
+        assert all(volume.endswith(":ro") for volume in service.raw["volumes"] if volume.startswith("./"))
+    asked = yaml.safe_load((ROOT / "config" / "prometheus" / "prometheus.yml").read_text())
+    (job,) = asked["scrape_configs"]
+    (targets,) = job["static_configs"]
+    doors = [COMPOSE.services[name] for name in ("gateway", "admin")]
+    assert targets["targets"] == [f"{door.name}:{door.environment['MEMLANE_PORT']}" for door in doors]
+    assert all(set(prometheus.raw["networks"]) <= set(door.raw["networks"]) for door in doors)
+    assert all((ROOT / "config" / "prometheus" / rules).exists() for rules in asked["rule_files"])
+    ((_, _, port),) = prometheus.ports
+    provisioned = ROOT / "config" / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioned / "datasources" / "memlane.yml").read_text())["datasources"]
+    assert source["url"] == f"http://prometheus:{port}"
+    (provider,) = yaml.safe_load((provisioned / "dashboards" / "memlane.yml").read_text())["providers"]
+    assert f"./config/grafana/dashboards:{provider['options']['path']}:ro" in grafana.raw["volumes"]
+
+
+def test_grafana_has_no_password_that_is_known() -> None:
+    grafana = COMPOSE.services["grafana"]
+    assert grafana.environment["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_password"
+    assert set(grafana.secrets) == {"grafana_password"}
+    assert grafana.environment["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert grafana.environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+
+
 def options(service: Service) -> dict[str, str]:
     return dict(zip(service.command[1::2], service.command[2::2], strict=True))
 
@@ -276,7 +329,7 @@ def test_secrets_are_made_once_and_for_their_maker_alone(tmp_path: Path) -> None
     (folder / "nodes_worker").unlink()  # as an upgrade has it made anew, with the password that there is
     compose.make_secrets(folder)
     assert (folder / "nodes_worker").read_bytes() == before["nodes_worker"]
-    random = [name for name in before if name.startswith(("postgres_", "redis_", "flower_"))]
+    random = [name for name in before if name.startswith(("postgres_", "redis_", "flower_", "grafana_"))]
     assert len({before[name] for name in random}) == len(random)
     assert prefix_of((folder / "admin_key").read_text().strip())
     for name in ("nodes_gateway", "nodes_worker", "nodes_migrator"):
@@ -330,3 +383,16 @@ def test_the_image_has_what_was_tested(name: str) -> None:
     assert "http" not in re.sub(
         r"^(httpx|httpcore|httptools|h11)\S*", "", (ROOT / name).read_text(), flags=re.MULTILINE
     )
+
+
+@pytest.mark.parametrize(("warm", "fails"), [(True, True), (False, False)])
+def test_a_worker_that_is_to_embed_what_is_asked_again_says_when_it_cannot(warm: bool, fails: bool) -> None:
+    settings = load_settings(
+        worker_class="maintenance",
+        embedder="openai",
+        warm_cache=warm,
+        nodes={"node-1": "postgresql://db.example/memlane"},
+    )
+    life = Lifecycle(make_app(settings), settings)
+    with pytest.raises(SystemExit, match="MEMLANE_OPENAI_API_KEY") if fails else nullcontext():
+        life._check()

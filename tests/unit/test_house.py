@@ -150,6 +150,12 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     assert drawn == real
 
 
+def test_errors_say_whose_they_are() -> None:
+    """Those of a caller, or for a limit, are none of ours; their kinds go with them, unless they say otherwise."""
+    assert {"InvalidInput", "TooLarge", "NotFound", "WaitTimeout", "BudgetRefused", "RateRefused"} <= errors.not_ours()
+    assert errors.not_ours().isdisjoint({"NodeDown", "ProviderRefused", "ServerError", "MemlaneError", "Misconfigured"})
+
+
 def test_what_is_exported_is_there_and_documented() -> None:
     for name in memlane.__all__:
         value = getattr(memlane, name)
