@@ -33,7 +33,7 @@ def holds(worker: WorkerProcess) -> float:
 
 @pytest.mark.parametrize(
     ("app", "room"),
-    [("memlane.workers.main", 1.35), ("tests.leaky", 1.35)],
+    [("memlane.workers.main", 1.2), ("tests.leaky", 1.35)],
     ids=["a small limit", "one that keeps all it was given"],
 )
 def test_a_flood_kills_nobody(
