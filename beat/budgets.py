@@ -5,7 +5,7 @@ from shlex import quote
 import structlog
 
 from memlane.beat.duty import Slice
-from memlane.beat.telling import AT_ONCE, PAUSE_S, TRIES, taken
+from memlane.beat.telling import PAUSE_S, TRIES, taken, tell_each
 from memlane.config.sentry import report
 from memlane.contract.cost import AtLimit, Period
 from memlane.contract.money import dollars, exact
@@ -18,21 +18,19 @@ log = structlog.get_logger(__name__)
 
 def budgets(lane: Lane, slice_: Slice) -> str:
     """Note, and tell, which shares of budgets were reached since the last time."""
-    control, settings, told = lane.cluster.control, lane.settings, 0
+    control, settings = lane.cluster.control, lane.settings
     for found in alerts.reach(control, settings.alert_percents):
         whose = "agent" if found.agent else "tenant"  # agents' names are in no log
         log.warning("budget.reached", tenant=found.tenant, of=whose, period=found.period, percent=found.percent)
         report(settings, "budget.reached", {"period": found.period.value, "percent": str(found.percent)})
-    for _ in range(AT_ONCE):
-        alert = None if slice_.over else alerts.claim(control, TRIES, PAUSE_S)
-        if alert is None or not _told(lane, alert):
-            break
-        told += 1
+    told = tell_each(
+        lambda: alerts.claim(control, TRIES, PAUSE_S), lambda alert: _told(lane, alert), lambda: slice_.over
+    )
     return f"{told} alerts"
 
 
 def _told(lane: Lane, alert: Alert) -> bool:
-    """Tell the channels; whether one took it. The others wait, since where one is dead each would take its time."""
+    """Tell the channels; whether one took it."""
     if not taken(lane.settings.alert_urls, title_of(alert), text_of(alert), alert.tries):
         return False
     alerts.told(lane.cluster.control, alert)

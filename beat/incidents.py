@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from memlane.beat.telling import AT_ONCE, PAUSE_S, TRIES, taken
+from memlane.beat.telling import PAUSE_S, TRIES, taken, tell_each
 from memlane.config.sentry import SentryLevel, report
 from memlane.config.settings import Settings
 from memlane.contract.health import Health, Incident, Level
 from memlane.storage import incidents as kept
-from memlane.storage.incidents import Tries
+from memlane.storage.incidents import Telling, Tries
 from memlane.storage.nodes import Node
 from memlane.tasks.health.incidents import changes, lasted
 from memlane.tasks.lane import Lane
@@ -52,7 +52,7 @@ def over(settings: Settings, incident: Incident, seconds: float) -> None:
 
 
 def tell_due(lane: Lane, stop: Callable[[], bool], overdue_s: float = 0.0) -> int:
-    """Tell the channels of what they were not told yet; how much was told. After one that none took the others wait.
+    """Tell the channels of what they were not told yet; how much was told.
 
     A process without channels leaves it to those that have some; where nobody has any, what is over is never told.
 
@@ -63,18 +63,17 @@ def tell_due(lane: Lane, stop: Callable[[], bool], overdue_s: float = 0.0) -> in
     """
     if not lane.settings.alert_urls:
         return 0
-    control, told = lane.cluster.control, 0
+    control, settings = lane.cluster.control, lane.settings
     tries = Tries(TRIES, PAUSE_S, overdue_s)
-    for _ in range(AT_ONCE):
-        telling = None if stop() else kept.claim(control, lane.settings.incident_level, tries)
-        if telling is None:
-            break
+
+    def told(telling: Telling) -> bool:
         incident = telling.incident
-        if not taken(lane.settings.alert_urls, title_of(incident), text_of(incident), telling.tries):
-            break
+        if not taken(settings.alert_urls, title_of(incident), text_of(incident), telling.tries):
+            return False
         kept.told(control, telling)
-        told += 1
-    return told
+        return True
+
+    return tell_each(lambda: kept.claim(control, settings.incident_level, tries), told, stop)
 
 
 def title_of(incident: Incident) -> str:

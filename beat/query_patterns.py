@@ -4,15 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
-from memlane.beat.duty import Slice
-from memlane.errors import MemlaneError
+from memlane.beat.duty import Slice, on_each
 from memlane.storage import asked, patterns, progress
 from memlane.storage.cluster import Shard
 from memlane.tasks.lane import Lane
-
-log = structlog.get_logger(__name__)
 
 DUTY = "query_patterns"
 
@@ -51,18 +46,12 @@ def query_patterns(lane: Lane, slice_: Slice) -> str:
     """Look at the agents that were asked since the last time; a shard that does not answer waits for the next."""
     control = lane.cluster.control
     known = progress.of(control, DUTY)
-    looked = found = 0
-    for shard in progress.in_order(lane.cluster.shards(), known):
-        if slice_.over:
-            break
-        at = Pass(**known.get(str(shard.number), {}))
-        try:
-            agents, learnt = _of_shard(lane, shard, at, slice_)
-        except MemlaneError as error:
-            log.warning("query_patterns.shard_skipped", shard=shard.number, why=str(error))
-            continue
-        looked += agents
-        found += learnt
+
+    def work(shard: Shard) -> tuple[int, int]:
+        return _of_shard(lane, shard, Pass(**known.get(str(shard.number), {})), slice_)
+
+    done = list(on_each(DUTY, progress.in_order(lane.cluster.shards(), known), slice_, work))
+    looked, found = (sum(counts) for counts in zip(*done, strict=True)) if done else (0, 0)
     return f"{found} patterns of {looked} agents that were asked"
 
 

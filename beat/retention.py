@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from memlane.beat.duty import Slice
+from memlane.beat.duty import DAY_S, Slice
 from memlane.errors import MemlaneError
 from memlane.storage import progress
 from memlane.storage import retention as kept
@@ -25,9 +25,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _DUTY = "retention"
-
-_DAY_S = 23.5 * 3600
-"""How often what has to be read as a whole is gone through; a little less than a day, since the duty is due hourly."""
 
 _SLACK_S = 3600.0
 """A question's vector is kept a moment after the question came, and is of use until then at least."""
@@ -113,28 +110,28 @@ def _questions(lane: Lane, step: Callable[[], Questions], unused_s: float) -> St
 
 
 def _ledger(lane: Lane, shard: Shard) -> Steps:
-    """Once a day through all pages, from where the slice before ended; then what lies far apart."""
-    control, part = lane.cluster.control, f"ledger {shard.number}"
-    first = _begin(lane, part, 0)
-    if first is None:
-        return
-    for page in range(first, kept.pages(shard, "ledger"), kept.PAGES):
-        yield kept.compact_ledger(shard, page)
-        progress.keep(control, _DUTY, part, page + kept.PAGES)
-    yield from _until_none(partial(kept.merge_ledger, shard))
-    progress.keep(control, _DUTY, part, _ALL)
+    """What lies close together, and then what lies far apart."""
+    merge = partial(kept.merge_ledger, shard)
+    return _by_pages(lane, shard, "ledger", partial(kept.compact_ledger, shard), merge)
 
 
 def _cache(lane: Lane, shard: Shard, days: int) -> Steps:
-    """Once a day through all pages, from where the slice before ended."""
-    part = f"cache {shard.number}"
+    return _by_pages(lane, shard, "embedding_cache", lambda page: kept.drop_cached(shard, page, days))
+
+
+def _by_pages(
+    lane: Lane, shard: Shard, table: str, step: Callable[[int], int], last: Callable[[], int] = lambda: 0
+) -> Steps:
+    """Once a day through all pages of a table, from where the slice before ended; then a last step until it is done."""
+    control, part = lane.cluster.control, f"{table} {shard.number}"
     first = _begin(lane, part, 0)
     if first is None:
         return
-    for page in range(first, kept.pages(shard, "embedding_cache"), kept.PAGES):
-        yield kept.drop_cached(shard, page, days)
-        progress.keep(lane.cluster.control, _DUTY, part, page + kept.PAGES)
-    progress.keep(lane.cluster.control, _DUTY, part, _ALL)
+    for page in range(first, kept.pages(shard, table), kept.PAGES):
+        yield step(page)
+        progress.keep(control, _DUTY, part, page + kept.PAGES)
+    yield from _until_none(last)
+    progress.keep(control, _DUTY, part, _ALL)
 
 
 def _faded(lane: Lane, shard: Shard, below: float) -> Steps:
@@ -160,4 +157,4 @@ def _begin(lane: Lane, part: str, first: T) -> T | None:
     if place != _ALL:
         going_on: T = place
         return going_on
-    return first if ago_s > _DAY_S else None
+    return first if ago_s > DAY_S else None

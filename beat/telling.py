@@ -1,6 +1,7 @@
 """Telling: what is told to the channels is tried a few times, ever later; one that is dead harms nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import structlog
 from pydantic import SecretStr
@@ -8,6 +9,8 @@ from pydantic import SecretStr
 from memlane.beat.channels import tell
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 TRIES = 6
 """How often something is told to channels of which none takes it, over 25 minutes; then it is given up."""
@@ -37,3 +40,19 @@ def taken(urls: Sequence[SecretStr], title: str, body: str, tries: int) -> bool:
     if tries >= TRIES:
         log.error("alert.given_up", title=title)
     return False
+
+
+def tell_each(claim: Callable[[], T | None], told: Callable[[T], bool], stop: Callable[[], bool]) -> int:
+    """Tell what is due, one after the other; how much was told.
+
+    After one that no channel took the others wait: where one is dead, each would take its time.
+
+    Args:
+        claim: takes the next that is due, so that nobody else tells it; None: there is none.
+        told: tells it; whether a channel took it.
+        stop: whether the time for it is over.
+    """
+    count = 0
+    while count < AT_ONCE and not stop() and (due := claim()) is not None and told(due):
+        count += 1
+    return count

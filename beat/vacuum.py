@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from memlane.beat.duty import Slice
+from memlane.beat.duty import DAY_S, Slice
 from memlane.contract.upkeep import Action, Ended, Vacuumed
 from memlane.errors import MemlaneError
 from memlane.storage import progress, upkeep
@@ -32,9 +32,6 @@ log = structlog.get_logger(__name__)
 _CONTROL = "control"
 
 _DUTY = "vacuum"
-
-_DAY_S = 23.5 * 3600
-"""How often an index is counted, also one that could not be; a little less than a day, since the duty has its times."""
 
 _COUNT_S = 15.0
 """How long one count may take: over a million vectors it takes less than a second, unless the disk has to be read."""
@@ -55,7 +52,7 @@ def vacuum(lane: Lane, slice_: Slice) -> str:
     for shard in lane.cluster.shards():
         shards.setdefault(shard.node.name, []).append(shard)
     stops = kept.stops(lane.cluster.control)
-    counted = progress.lately(lane.cluster.control, _DUTY, _DAY_S)
+    counted = progress.lately(lane.cluster.control, _DUTY, DAY_S)
     known = _Known(stops, counted)
     rounds = [_Round(lane, lane.cluster.nodes[node], here, slice_, known) for node, here in sorted(shards.items())]
     threads = [Thread(target=one.run, name=f"vacuum {one.node.name}", daemon=True) for one in rounds]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from memlane.beat.duty import Slice
-from memlane.errors import BudgetRefused, MemlaneError, ProviderRefused
+from memlane.beat.duty import Slice, on_each
+from memlane.errors import BudgetRefused, ProviderRefused
 from memlane.storage import asked, patterns, progress, warm
 from memlane.storage.cluster import Shard
 from memlane.storage.warm import Choice
@@ -50,16 +50,15 @@ def warm_cache(lane: Lane, slice_: Slice) -> str:
 def _embed(lane: Lane, slice_: Slice, tally: _Tally) -> None:
     """Embed the patterns that the cache lacks, and go on next time where the slice was over."""
     known = progress.of(lane.cluster.control, DUTY)
-    for shard in progress.in_order(lane.cluster.shards(), known):
-        if slice_.over:
-            return
+
+    def work(shard: Shard) -> bool:
         place = known.get(str(shard.number), {})
         after = int(place.get("agent", 0)), bytes.fromhex(place.get("hash", ""))
-        try:
-            if not _embed_shard(lane, shard, after, slice_, tally):
-                return
-        except MemlaneError as error:
-            log.warning("warm_cache.shard_skipped", shard=shard.number, why=str(error))
+        return _embed_shard(lane, shard, after, slice_, tally)
+
+    all(  # the first that says no ends it
+        on_each(DUTY, progress.in_order(lane.cluster.shards(), known), slice_, work)
+    )
 
 
 def _embed_shard(lane: Lane, shard: Shard, after: tuple[int, bytes], slice_: Slice, tally: _Tally) -> bool:
@@ -88,22 +87,19 @@ def _in_vain(refusals: Iterable[ProviderRefused]) -> ProviderRefused | None:
 def _read(lane: Lane, slice_: Slice, tally: _Tally) -> None:
     """Read the memories of agents about to be asked; chance says which shard is first: time may not do for all."""
     shards = lane.cluster.shards()
-    for shard in random.sample(shards, len(shards)):
-        if slice_.over:
-            return
-        try:
-            _read_shard(lane, shard, slice_, tally)
-        except MemlaneError as error:
-            log.warning("warm_cache.shard_skipped", shard=shard.number, why=str(error))
+    in_any_order = random.sample(shards, len(shards))
+    tally.agents = sum(on_each(DUTY, in_any_order, slice_, lambda shard: _read_shard(lane, shard, slice_, tally)))
 
 
-def _read_shard(lane: Lane, shard: Shard, slice_: Slice, tally: _Tally) -> None:
-    settings = lane.settings
+def _read_shard(lane: Lane, shard: Shard, slice_: Slice, tally: _Tally) -> int:
+    """Read those of one shard; of how many agents."""
+    settings, agents = lane.settings, 0
     choice = Choice(settings.warm_memories, settings.warm_used_s, settings.warm_resonance, settings.warm_weights)
     active = asked.lately(shard, settings.warm_active_s, settings.warm_agents)
     for start in range(0, len(active), _AGENTS):
         for agent in warm.worth(shard, active[start : start + _AGENTS], choice):
             if slice_.over:
-                return
+                return agents
             tally.memories += warming.preload(lane, shard, agent, agent.memories)
-            tally.agents += 1
+            agents += 1
+    return agents

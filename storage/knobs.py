@@ -7,7 +7,7 @@ from memlane.config.settings import Settings
 from memlane.contract.upkeep import Knob, KnobStatus, Tuning, Verdict
 from memlane.errors import FieldError, InvalidInput
 from memlane.storage import queries
-from memlane.storage.looks import Look
+from memlane.storage.looks import Look, Looked
 from memlane.storage.nodes import Node
 
 _SQL = queries.load("knobs")
@@ -38,7 +38,7 @@ class Trial:
     ago_s: float
 
 
-class Knobs:
+class Knobs(Looked[Mapping[Knob, Turned]]):
     """How the knobs stand, for one process.
 
     Args:
@@ -55,18 +55,6 @@ class Knobs:
         Where auto-tune is off, only what was set by hand holds beside the settings.
         """
         return standing(settings, knob, self._look.value).value
-
-    def begin(self) -> None:
-        """Ask control now, before somebody comes who cannot wait for it."""
-        _ = self._look.value
-
-    def hurry(self) -> None:
-        """One was turned through this process."""
-        self._look.hurry()
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._look.close()
 
 
 def turned(control: Node) -> dict[Knob, Turned]:

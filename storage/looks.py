@@ -20,6 +20,24 @@ _REST = 20
 """A look rests for so many times as long as it took, so that what is slow to count is counted more seldom."""
 
 
+class Looked(Generic[T]):
+    """What a process knows by a look of its own."""
+
+    _look: "Look[T]"
+
+    def begin(self) -> None:
+        """Look now, before somebody comes who cannot wait for it."""
+        _ = self._look.value
+
+    def hurry(self) -> None:
+        """It was changed through this process."""
+        self._look.hurry()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._look.close()
+
+
 class Look(Generic[T]):
     """A value as it was read last; while it cannot be read, what was read before goes on.
 

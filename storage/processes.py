@@ -82,11 +82,6 @@ def end(control: Node, name: str) -> None:
     control.run(_SQL["end"].render(), {"name": name}, writes=True)
 
 
-def drop_lost(control: Node, lost_s: float) -> None:
-    """Let go of processes that were not heard of for so long; what they had counted stays in the sums."""
-    control.run(_SQL["drop_lost"].render(), {"lost_s": lost_s}, writes=True)
-
-
 def forget(control: Node, names: Sequence[str], lost_s: float) -> None:
     """Let go of these, unless they were heard of meanwhile; what they had counted stays in the sums."""
     control.run(_SQL["forget"].render(), {"names": list(names), "lost_s": lost_s}, writes=True)
@@ -105,11 +100,6 @@ def classes(control: Node) -> frozenset[str]:
 def counts(control: Node) -> dict[str, float]:
     """What all processes have counted, by the names of series, those that are gone as well."""
     return dict(control.run(_SQL["counts"].render()))
-
-
-def gauges(control: Node, lost_s: float) -> list[Mapping[str, float]]:
-    """How the processes are that live, by the names of series."""
-    return [row[0] for row in control.run(_SQL["gauges"].render(), {"lost_s": lost_s})]
 
 
 def _said(name: str, report: Report) -> dict[str, object]:

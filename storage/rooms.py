@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from memlane.storage import queries
-from memlane.storage.looks import Look
+from memlane.storage.looks import Look, Looked
 from memlane.storage.nodes import Node
 
 _SQL = queries.load("rooms")
@@ -53,7 +53,7 @@ class _Known:
     prices: Mapping[str, int] = field(default_factory=dict)
 
 
-class Rooms:
+class Rooms(Looked[_Known]):
     """What is left of the budgets that refuse, for one process.
 
     Args:
@@ -70,14 +70,6 @@ class Rooms:
     def price(self, called: str) -> int | None:
         """What a million tokens of a model cost, in micro-dollars; so a token costs as many millionths of one."""
         return self._look.value.prices.get(called)
-
-    def begin(self) -> None:
-        """Ask control now, before somebody comes who cannot wait for it."""
-        _ = self._look.value
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._look.close()
 
 
 def _known(control: Node) -> _Known:

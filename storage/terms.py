@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from memlane.config.settings import Settings
 from memlane.contract.status import TenantLimits
 from memlane.storage import tenants
-from memlane.storage.looks import Look
+from memlane.storage.looks import Look, Looked
 from memlane.storage.nodes import Node
 
 EVERY_S = 2.0
@@ -21,7 +21,7 @@ class Known:
     weights: Mapping[str, int]
 
 
-class Terms:
+class Terms(Looked[Known]):
     """What tenants may do, for one process; where nothing is set for a tenant, the settings hold.
 
     Args:
@@ -49,18 +49,6 @@ class Terms:
         if self._unless_set.open_jobs is not None:
             return None
         return sorted(tenant for tenant, own in self._look.value.limits.items() if own.open_jobs is not None)
-
-    def begin(self) -> None:
-        """Ask control now, before somebody comes who cannot wait for it."""
-        _ = self._look.value
-
-    def hurry(self) -> None:
-        """They were changed through this process."""
-        self._look.hurry()
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._look.close()
 
 
 def _known(control: Node) -> Known:

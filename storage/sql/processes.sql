@@ -36,11 +36,6 @@ DELETE FROM control.processes WHERE gauges ? 'gone' AND seen_at < now() - interv
 -- A process has said good-bye: its row goes, its counts stay.
 SELECT control.retire(ARRAY(SELECT name FROM control.processes WHERE name = %(name)s));
 
--- name: drop_lost
--- Those that were silent for so long are given up.
-SELECT control.retire(ARRAY(SELECT name FROM control.processes
-                            WHERE seen_at < now() - make_interval(secs => %(lost_s)s)));
-
 -- name: forget
 -- These are given up, unless they have been heard of meanwhile.
 SELECT control.retire(ARRAY(SELECT name FROM control.processes
@@ -60,10 +55,6 @@ ON CONFLICT DO NOTHING;
 -- name: classes
 -- The classes of which there ever was a process.
 SELECT class FROM control.processes UNION SELECT class FROM control.past_counts;
-
--- name: gauges
--- How those are that were heard of lately.
-SELECT gauges FROM control.processes WHERE seen_at >= now() - make_interval(secs => %(lost_s)s) AND NOT gauges ? 'gone';
 
 -- name: counts
 -- The counts of all processes there ever were, added up.

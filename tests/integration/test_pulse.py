@@ -66,11 +66,11 @@ def test_who_was_given_up_and_comes_back_is_not_counted_twice(lane: Lane, settin
 
 def test_a_lost_process_is_given_up_after_its_time(lane: Lane, settings: Settings) -> None:
     processes.begin(lane.cluster.control, "lost", "ingest", processes.Report({}, {CLAIMED: 3.0}))
-    processes.drop_lost(lane.cluster.control, 60.0)
+    processes.forget(lane.cluster.control, ["lost"], 60.0)
     assert [process.name for process in processes.living(lane.cluster.control)] == ["lost"]
     with sql(settings) as connection:
         connection.execute("UPDATE control.processes SET seen_at = now() - interval '61 seconds'")
-    processes.drop_lost(lane.cluster.control, 60.0)
+    processes.forget(lane.cluster.control, ["lost"], 60.0)
     assert processes.living(lane.cluster.control) == []
     assert finished(lane) == 3
 
