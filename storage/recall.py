@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from psycopg.types.numeric import Int8
+
 from memlane.contract import Filters, Tier
 from memlane.contract.tiers import HOT, WARM
 from memlane.storage import queries
@@ -71,6 +73,10 @@ class Reach:
         return {**asdict(self.ages), "hot_s": hot_s, "warm_s": warm_s, "tiers": tiers}
 
 
+_ALL = 2000
+_MOST = 1000
+_SAMPLE = 200
+
 _HOT = frozenset({Tier.HOT})
 _FRESH = frozenset({Tier.HOT, Tier.WARM})
 
@@ -97,9 +103,11 @@ class Search:
 def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
     """The memories of an agent that match best, by meaning and by words, in no order."""
     params = {
-        "agent": agent.number,
-        "forgotten_before": agent.forgotten_before,
-        "memories": agent.memories,
+        "agent": Int8(agent.number),
+        "forgotten_before": Int8(agent.forgotten_before),
+        "memories": Int8(agent.memories),
+        "sample": _SAMPLE,
+        "most": _MOST,
         "mean_words": agent.mean_words,
         "query": search.query,
         "text_search": search.text_search,
@@ -124,8 +132,11 @@ def _candidates(shard: Shard, agent: Agent, search: Search, params: Params, form
     filtered = _SQL["holds"].text if search.filters.any else "true"
     joined = _SQL["with_memories"].text if search.filters.any or agent.conditional else ""
     statement = _SQL["candidates"].render(
+        matching=_SQL["every_match" if agent.memories <= _ALL else "best_matches"].text,
+        share=_SQL["share"].text,
         similarity=_SQL[form].text.replace("{filtered}", filtered).replace("{with_memories}", joined),
         holds=f"{filtered} AND {_SQL[search.reach.condition].text}" if search.reach else filtered,
+        of_one="NULL::float8" if search.vector is None else _SQL["of_one"].text,
         visible=VISIBLE if agent.conditional else "true",
         shard=shard.schema,
         vectors=search.table,

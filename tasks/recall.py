@@ -141,13 +141,18 @@ def _search(
 ) -> tuple[list[Candidate], frozenset[Tier]]:
     """What is found of one agent, and which tiers were read: the cold one only if it was asked for, or is needed."""
     tiers, maybe = question.request.tiers, question.request.include_old is None
-    if maybe and (wanted.vector is None or agent.indexed_upto or agent.memories < lane.settings.tiers_from):
+    if maybe and (agent.memories < lane.settings.tiers_from or _whole(lane, shard, agent, wanted)):
         tiers, maybe = tiers | {Tier.COLD}, False
     found = _of_tiers(lane, shard, agent, wanted, tiers)
     if maybe and _good(found, lane.settings.good_similarity) < question.request.limit:
         tiers = tiers | {Tier.COLD}
         found = _of_tiers(lane, shard, agent, wanted, tiers)
     return found, tiers
+
+
+def _whole(lane: Lane, shard: Shard, agent: Agent, wanted: Search) -> bool:
+    """Whether a large agent is read whole: nothing is gained by less."""
+    return wanted.vector is None or agent.indexed_upto > 0 or not lane.ages.of(shard).warm_after
 
 
 def _of_tiers(lane: Lane, shard: Shard, agent: Agent, wanted: Search, tiers: frozenset[Tier]) -> list[Candidate]:
