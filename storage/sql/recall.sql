@@ -120,21 +120,21 @@ newest AS MATERIALIZED (
     WHERE {holds} AND {visible}
 ), estimated AS (
     SELECT place, quoted, least(CASE count(words) WHEN 0 THEN %(most)s / 10.0 END,
-                                %(memories)s * greatest(count(words), 0.5) / %(sample)s)::float8 AS n
+                                %(memories)s * greatest(count(words), 0.5) / least(%(sample)s, %(memories)s))::float8 AS n
     FROM lexemes LEFT JOIN newest ON words @@ term
     GROUP BY place, quoted
 ), told_apart AS (
     SELECT *, sum(n) OVER (ORDER BY n, place) <= %(most)s AS rare FROM estimated
 ), counted AS (
     SELECT *, %(memories)s * exp(sum(ln(n / %(memories)s)) OVER (PARTITION BY rare ORDER BY n, place)) AS rest FROM told_apart
-), frequencies AS MATERIALIZED (
+), estimates AS MATERIALIZED (
     SELECT *, NOT rare AND coalesce(lag(rest) OVER (PARTITION BY rare ORDER BY n, place), %(memories)s) > %(most)s AS needed
     FROM counted
 ), brought AS MATERIALIZED (
     SELECT m.number, m.words
     FROM (SELECT concat_ws(' | ', string_agg(quoted, ' | ') FILTER (WHERE rare),
                            '(' || string_agg(quoted, ' & ') FILTER (WHERE needed) || ')')::tsquery AS few
-          FROM frequencies) AS wanted
+          FROM estimates) AS wanted
     CROSS JOIN LATERAL (
         SELECT m.number, m.words FROM {shard}.memories m
         WHERE m.words @@ (quote_literal('@' || %(agent)s)::tsquery && few)
@@ -144,10 +144,14 @@ newest AS MATERIALIZED (
     SELECT m.number, m.words
     FROM near CROSS JOIN LATERAL (
         SELECT m.number, m.words FROM {shard}.memories m WHERE m.agent = %(agent)s AND m.number = near.number LIMIT 1) AS m
-), matches AS (
+), matches AS MATERIALIZED (
     SELECT DISTINCT place, number, share
     FROM brought m CROSS JOIN lexemes CROSS JOIN LATERAL (SELECT {share} AS share OFFSET 0) AS found
     WHERE share > 0
+), frequencies AS (
+    SELECT place, CASE WHEN rare THEN count(number) ELSE n END AS n
+    FROM estimates LEFT JOIN matches USING (place)
+    GROUP BY place, rare, n
 );
 
 -- name: lexemes

@@ -271,7 +271,7 @@ def test_recall_says_what_it_took(http: httpx.Client) -> None:
         ({"agents": "ada"}, "agents"),
         ({"agents": ["ada", "ada"]}, "agents"),
         ({"agent": "ada", "agents": ["bob"]}, "agents"),
-        ({"agent": "ada", "all_agents": True}, "all_agents"),
+        ({"agent": "ada", "all_agents": True}, "agents"),
         ({"all_agents": False}, "agent"),
         ({"all_agents": "yes"}, "all_agents"),
         ({"agent": "*", "agents": ["*"]}, "agents"),

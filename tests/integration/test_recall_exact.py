@@ -200,7 +200,7 @@ def check(
     owners = {row.number: row.agent for row in rows}
     for one in found:
         assert owners[one.number] == one.agent
-        assert one.words == pytest.approx(worded.get(one.number), rel=1e-4)
+        assert (one.words or 0.0) == pytest.approx(worded.get(one.number, 0.0), rel=1e-4)
         assert one.similarity == pytest.approx(similar[one.number], abs=2e-3)
     for by, best in (("similarity", similar), ("words", worded)):
         values = sorted((getattr(one, by) for one in found if getattr(one, by) is not None), reverse=True)[:most]
