@@ -123,7 +123,7 @@ def _few(found: list[Candidate], wanted: int) -> bool:
 
 def _candidates(shard: Shard, agent: Agent, search: Search, form: str) -> list[Candidate]:
     statement = _SQL["candidates"].render(
-        matching=_SQL["every_match" if agent.memories <= _ALL else "best_matches"].text,
+        matches=_SQL["every_match" if agent.memories <= _ALL else "best_matches"].text,
         similarity=_SQL[form].text,
         **_parts(shard, search, conditional=agent.conditional, joined=search.filters.any or agent.conditional),
         whose="%(agent)s",

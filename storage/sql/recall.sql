@@ -230,7 +230,7 @@ WITH near AS MATERIALIZED (
     LIMIT %(candidates)s
 ), lexemes AS MATERIALIZED (
     {lexemes}
-), {matching}, rarity AS (
+), {matches}, rarity AS (
     {rarity}
 ), worded AS MATERIALIZED (
     SELECT number, sum(share * (SELECT idf FROM rarity)[place]) AS score FROM matches GROUP BY number
