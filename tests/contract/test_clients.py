@@ -296,8 +296,6 @@ def test_recall_of_all_agents(several: Front) -> None:
     assert len({hit.memory.id for hit in recalled}) == len(recalled) == 37
     assert (recalled.missing, recalled.degraded) == ((), ())
     assert [hit.memory.content for hit in several.recall_all_agents("tea", tags=["tagged"])] == ["tea with a tag"]
-    with pytest.raises(InvalidInput, match="agent"):
-        several.recall_all_agents("tea", agents=("agent-1",))  # type: ignore[arg-type]  # that is the point
 
 
 def test_one_of_one_is_as_one(several: Front) -> None:

@@ -30,8 +30,8 @@ PARTS = {
 }
 PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
 PARTS |= {"parked.had", "recall.fresh", "recall.in_tiers", "recall.fresh_similarity", "recall.with_memories"}
-PARTS |= {"recall.lexemes", "recall.share", "recall.rarity", "recall.of_one", "recall.every_match", "recall.best_matches"}
-PARTS |= {"recall.near_of_many", "recall.near_of_none"}
+PARTS |= {"recall.lexemes", "recall.share", "recall.rarity", "recall.of_one"}
+PARTS |= {"recall.every_match", "recall.best_matches", "recall.near_of_many", "recall.near_of_none"}
 PARTS |= {"resonance.now", "resonance.born", "resonance.still", "ledger.bucket"}
 """Parts of other queries, which are no statements of their own."""
 
