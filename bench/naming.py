@@ -15,6 +15,7 @@ _WORDS = {
     "agents.numbers": "agent's number",
     "agents.register": "agent registered",
     "agents.names": "agent's name",
+    "recall.candidates_of_many": "candidates of several",
     "embedding_cache.find": "cache asked",
     "embedding_cache.keep": "cache told",
     "spending.reserve": "budgets asked",

@@ -269,6 +269,9 @@ class Settings(BaseSettings):
     tiers_from: Count = 2000
     """Memories of an agent from which a recall reads the fresh ones first, and cold ones if these have too few good
     hits; of smaller agents all are read at once, which takes no longer."""
+    recall_all_memories: Count = 20_000
+    """How many memories a recall of all of a tenant's agents compares with the question on each shard, about: those of
+    the newest agents there; how many were left out is said in its answer."""
     good_similarity: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How similar to its question a hit has to be to count as good; it depends on the model."""
 

@@ -29,7 +29,8 @@ async def recalled(gateway: Gateway, question: Question) -> Answer:
     ranked = await asyncio.to_thread(ranking.rank, candidates, question.request.limit)
     read = await _read(gateway, found, ranked, places, refused)
     accesses = {shard: one.accesses(ranked) for shard, one in found.items()}
-    return Answer(recall.recalled(question, ranked, read, found, refused), accesses, found)
+    answer = recall.recalled(question, ranked, read, found, refused)
+    return Answer(answer, accesses, {} if question.request.all_agents else found)
 
 
 async def _search(

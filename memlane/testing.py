@@ -133,7 +133,7 @@ class InMemoryClient(Front):
         return Receipt(id_, item.agent, State.DUPLICATE, first=State.SEARCHABLE)
 
     def _recall(self, request: RecallRequest) -> Recalled:
-        found = [memory for name in request.names for _, memory in self._of(name, request.filters)]
+        found = [memory for name in self._asked(request) for _, memory in self._of(name, request.filters)]
         texts = [_words(spoken(memory.speaker, memory.content)) for memory in found]
         hits = []
         for memory, words in zip(found, texts, strict=True):
@@ -141,6 +141,10 @@ class InMemoryClient(Front):
             score = sum(log(1 + len(texts) / sum(word in other for other in texts)) for word in shared)
             hits.append(Hit(memory, score, Parts(text=score or None)))
         return Recalled(tuple(sorted(hits, key=lambda hit: -hit.score)[: request.limit]))
+
+    def _asked(self, request: RecallRequest) -> Sequence[str]:
+        """Whose memories are asked."""
+        return sorted({agent for agent, _ in self._ids}) if request.all_agents else request.names
 
     def _get(self, name: MemoryName) -> Memory:
         memory = self._alive(name).memory

@@ -1,8 +1,9 @@
 """Agents: the numbers that stand for them in a shard's rows, and what recall has to know of them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -92,11 +93,25 @@ def _numbers(shard: Shard, tenant: str, agents: list[str], register: bool) -> di
 
 def find(shard: Shard, tenant: str, agent: str, model: str) -> Agent | None:
     """An agent, or None if nothing was ever accepted for it."""
-    rows = shard.run(_SQL["find"], {"tenant": tenant, "agent": agent, "model": model})
-    if not rows:
-        return None
-    number, memories, words, *rest = rows[0]
-    return Agent(agent, number, memories, max(words / memories, 1.0) if memories else 1.0, *rest)
+    found = find_all(shard, tenant, [agent], model)
+    return found[0] if found else None
+
+
+def find_all(shard: Shard, tenant: str, agents: Sequence[str], model: str) -> list[Agent]:
+    """Those of some agents for which anything was ever accepted, in no order."""
+    rows = shard.run(_SQL["find"], {"tenant": tenant, "agents": list(agents), "model": model})
+    return [_agent(*row) for row in rows]
+
+
+def newest(shard: Shard, tenant: str, model: str, memories: int) -> tuple[list[Agent], int]:
+    """A tenant's newest agents, until they have so many memories together, and how many more there are."""
+    params = {"tenant": tenant, "model": model, "memories": memories}
+    rows = shard.run(_SQL["newest"], params)
+    return [_agent(*row[:-1]) for row in rows], rows[0][-1] - len(rows) if rows else 0
+
+
+def _agent(name: str, number: int, memories: int, words: int, *rest: Any) -> Agent:
+    return Agent(name, number, memories, max(words / memories, 1.0) if memories else 1.0, *rest)
 
 
 def forget(shard: Shard, tenant: str, agent: str, request: UUID | None = None) -> int | None:

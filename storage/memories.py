@@ -1,6 +1,7 @@
 """Memories: written when their job is finished, read by id, by number and page by page."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -139,6 +140,12 @@ def count_accesses(shard: Shard, accesses: Mapping[tuple[int, int], int]) -> Non
     shard.write(_SQL["count_accesses"], params, born=BORN, still=STILL)
 
 
+@lru_cache(maxsize=4096)
+def _importance(kept: float) -> float:
+    """As it was given; there are few that differ."""
+    return single(kept)
+
+
 def _memory(agent: str, row: Sequence[Any]) -> Memory:
     _, id_, content, kind, importance, tags, *rest = row
-    return Memory(id_, agent, content, kind, single(importance), tuple(tags), *rest)
+    return Memory(id_, agent, content, kind, _importance(importance), tuple(tags), *rest)

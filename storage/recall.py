@@ -1,6 +1,10 @@
 """Recall in one shard: the statement is chosen here, by what is known of the agent, not by the planner."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg.types.numeric import Int8
 
 from memlane.contract import Filters, Tier
 from memlane.contract.tiers import HOT, WARM
@@ -13,6 +17,15 @@ from memlane.storage.memories import VISIBLE, filter_params
 from memlane.storage.nodes import Params
 
 _SQL = queries.load("recall")
+
+_ALL = 2000
+"""Of agents with so many memories every one that has a word of the question is looked at; of larger ones the best."""
+
+_MOST = 1000
+"""How many memories of a larger agent the words bring, about; docs/decisions/0022 has what it costs in quality."""
+
+_SAMPLE = 200
+"""By how many of its newest memories it is told which words are common in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +109,10 @@ class Search:
 
 def candidates(shard: Shard, agent: Agent, search: Search) -> list[Candidate]:
     """The memories of an agent that match best, by meaning and by words, in no order."""
-    params = {
-        "agent": agent.number,
-        "forgotten_before": agent.forgotten_before,
-        "memories": agent.memories,
-        "mean_words": agent.mean_words,
-        "query": search.query,
-        "text_search": search.text_search,
-        "candidates": search.candidates,
-        "vector": None if search.vector is None else half(search.vector),
-        **filter_params(search.filters),
-        **(search.reach.params if search.reach else {}),
-    }
     form = _form(agent, search)
-    found = _candidates(shard, agent, search, params, form)
+    found = _candidates(shard, agent, search, form)
     if form == "indexed_similarity" and agent.conditional and _few(found, search.candidates):
-        return _candidates(shard, agent, search, params, "filtered_similarity")
+        return _candidates(shard, agent, search, "filtered_similarity")
     return found
 
 
@@ -120,21 +121,85 @@ def _few(found: list[Candidate], wanted: int) -> bool:
     return 2 * sum(candidate.similarity is not None for candidate in found) < wanted
 
 
-def _candidates(shard: Shard, agent: Agent, search: Search, params: Params, form: str) -> list[Candidate]:
-    filtered = _SQL["holds"].text if search.filters.any else "true"
-    joined = _SQL["with_memories"].text if search.filters.any or agent.conditional else ""
+def _candidates(shard: Shard, agent: Agent, search: Search, form: str) -> list[Candidate]:
     statement = _SQL["candidates"].render(
-        similarity=_SQL[form].text.replace("{filtered}", filtered).replace("{with_memories}", joined),
-        holds=f"{filtered} AND {_SQL[search.reach.condition].text}" if search.reach else filtered,
-        visible=VISIBLE if agent.conditional else "true",
-        shard=shard.schema,
-        vectors=search.table,
+        matches=_SQL["every_match" if agent.memories <= _ALL else "best_matches"].text,
+        similarity=_SQL[form].text,
+        **_parts(shard, search, conditional=agent.conditional, joined=search.filters.any or agent.conditional),
+        whose="%(agent)s",
         # A partial index is only used when its agent and number stand in the statement itself.
         **({"agent": str(agent.number), "upto": str(agent.indexed_upto)} if form == "indexed_similarity" else {}),
     )
+    # As one type each, whatever their size: with others the statement would be planned anew.
+    params = {
+        **_params(search, agent.memories, agent.mean_words),
+        "agent": Int8(agent.number),
+        "forgotten_before": Int8(agent.forgotten_before),
+        "sample": _SAMPLE,
+        "most": _MOST,
+    }
     by_index = form == "indexed_similarity"
     rows = with_index(shard, statement, params, search.ef_search) if by_index else shard.node.run(statement, params)
     return [Candidate(agent.name, *row) for row in rows]
+
+
+def candidates_of_many(shard: Shard, agents: Sequence[Agent], search: Search) -> list[Candidate]:
+    """The memories of several small agents that match best, all together, in no order."""
+    conditional = any(agent.conditional for agent in agents)
+    joined = search.filters.any or search.reach is not None or conditional
+    statement = _SQL["candidates_of_many"].render(
+        near=_SQL["near_of_none" if search.vector is None else "near_of_many"].text,
+        **_parts(shard, search, conditional=conditional, joined=joined),
+        whose="chosen.agent",
+    )
+    memories = sum(agent.memories for agent in agents)
+    words = sum(agent.memories * agent.mean_words for agent in agents)
+    params = {
+        **_params(search, memories, max(1.0, words / memories) if memories else 1.0),
+        "agents": [agent.number for agent in agents],
+        "marks": [agent.forgotten_before for agent in agents],
+    }
+    names = {agent.number: agent.name for agent in agents}
+    return [Candidate(names[number], *row) for number, *row in shard.node.run(statement, params)]
+
+
+def _parts(shard: Shard, search: Search, *, conditional: bool, joined: bool) -> dict[str, str]:
+    """What both statements are put together from, in the order in which the places are filled in.
+
+    Args:
+        shard: where they run.
+        search: what is looked for.
+        conditional: whether memories may have expired or been superseded.
+        joined: whether something is asked of the memories whose vectors are compared.
+    """
+    filtered = _SQL["holds"].text if search.filters.any else "true"
+    reach = _SQL[search.reach.condition].text if search.reach else "true"
+    return {
+        "lexemes": _SQL["lexemes"].text,
+        "share": _SQL["share"].text,
+        "rarity": _SQL["rarity"].text,
+        "filtered": filtered,
+        "with_memories": _SQL["with_memories"].text if joined else "",
+        "holds": f"{filtered} AND {reach}",
+        "visible": VISIBLE if conditional else "true",
+        "of_one": "NULL::float8" if search.vector is None else _SQL["of_one"].text,
+        "shard": shard.schema,
+        "vectors": search.table,
+    }
+
+
+def _params(search: Search, memories: int, mean_words: float) -> dict[str, Any]:
+    """What both statements are asked with."""
+    return {
+        "memories": Int8(memories),
+        "mean_words": mean_words,
+        "query": search.query,
+        "text_search": search.text_search,
+        "candidates": search.candidates,
+        "vector": None if search.vector is None else half(search.vector),
+        **filter_params(search.filters),
+        **(search.reach.params if search.reach else {}),
+    }
 
 
 def with_index(shard: Shard, statement: bytes, params: Params, ef_search: int) -> list[Row]:

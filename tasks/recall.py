@@ -23,6 +23,9 @@ from memlane.tasks.ranking import Ranked
 CANDIDATES = 100
 """How many of the best by meaning, and by words, of each agent are ranked: 50 to 200 made no difference on LoCoMo."""
 
+TOGETHER = 20_000
+"""How many memories of several small agents are read by one statement, about."""
+
 ALL_TIERS = frozenset(Tier)
 
 T = TypeVar("T")
@@ -54,6 +57,7 @@ class Found:
         marks: what of each agent was forgotten before this was found, by its number.
         note: what whoever reads the answer has to know of where it was read.
         tiers: what was read.
+        left_out: how many of a tenant's agents were not searched there, since there are too many memories.
     """
 
     candidates: Sequence[Candidate] = ()
@@ -61,6 +65,7 @@ class Found:
     marks: Mapping[int, int] = field(default_factory=dict)
     note: str | None = None
     tiers: frozenset[Tier] = frozenset()
+    left_out: int = 0
 
     def accesses(self, ranked: Sequence[Ranked]) -> Accesses:
         """Which of its memories are among the best."""
@@ -79,7 +84,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a recall came to; by shard the accesses, and what was found there."""
+    """What a recall came to; by shard the accesses, and what was found there of the agents that were named."""
 
     recalled: Recalled
     accesses: Mapping[int, Accesses]
@@ -87,7 +92,9 @@ class Answer:
 
 
 def place(lane: Lane, question: Question) -> dict[int, list[str]]:
-    """The agents that are asked, by their shards."""
+    """The agents that are asked by name, by their shards; all shards where all agents are."""
+    if question.request.all_agents:
+        return {number: [] for number in range(lane.cluster.shard_count)}
     shards: dict[int, list[str]] = {}
     for name in question.request.names:
         shards.setdefault(lane.cluster.shard_of(question.tenant, name), []).append(name)
@@ -104,7 +111,7 @@ def on_shard(lane: Lane, number: int, work: Callable[[Shard], T]) -> T:
 
 
 def alone(lane: Lane, question: Question, number: int, names: Sequence[str]) -> Answer:
-    """The answer where all agents are on one shard.
+    """The answer where all agents that are asked are on one shard.
 
     Raises:
         NodeDown: their node does not answer.
@@ -117,7 +124,7 @@ def alone(lane: Lane, question: Question, number: int, names: Sequence[str]) -> 
 
     found, ranked, those = on_shard(lane, number, work)
     answer = recalled(question, ranked, those, {number: found})
-    return Answer(answer, {number: found.accesses(ranked)}, {number: found})
+    return Answer(answer, {number: found.accesses(ranked)}, {number: found} if names else {})
 
 
 def search(lane: Lane, shard: Shard, question: Question, names: Sequence[str]) -> Found:
@@ -126,33 +133,78 @@ def search(lane: Lane, shard: Shard, question: Question, names: Sequence[str]) -
     ef_search = lane.cluster.knobs.of(settings, Knob.EF_SEARCH)
     how = (lane.table, settings.text_search, CANDIDATES)
     wanted = Search(request.query, question.vector, request.filters, *how, ef_search=ef_search)
-    known = [agents.find(shard, question.tenant, name, lane.model.name) for name in names]
-    there = [agent for agent in known if agent is not None]
-    numbers = {agent.name: agent.number for agent in there}
-    found = [_search(lane, shard, agent, question, wanted) for agent in there]
+    there, left_out = _asked(lane, shard, question, names)
+    small = [agent for agent in there if len(there) > 1 and _small(lane, agent)]
+    others = [agent for agent in there if len(there) == 1 or not _small(lane, agent)]
+    found = [_of_many(lane, shard, group, question, wanted) for group in _groups(small)]
+    found += [_of_one(lane, shard, agent, question, wanted) for agent in others]
     candidates = [candidate for those, _ in found for candidate in those]
+    if request.all_agents:
+        with_some = {candidate.agent for candidate in candidates}
+        there = [agent for agent in there if agent.name in with_some]
+    numbers = {agent.name: agent.number for agent in there}
     marks = {agent.number: agent.forgotten_before for agent in there}
     tiers = frozenset[Tier]().union(*(tiers for _, tiers in found))
-    return Found(candidates, numbers, marks, shard.note, tiers)
+    return Found(candidates, numbers, marks, shard.note, tiers, left_out)
 
 
-def _search(
+def _asked(lane: Lane, shard: Shard, question: Question, names: Sequence[str]) -> tuple[list[Agent], int]:
+    """The agents that are asked on a shard, and how many are left out there."""
+    if question.request.all_agents:
+        return agents.newest(shard, question.tenant, lane.model.name, lane.settings.recall_all_memories)
+    return agents.find_all(shard, question.tenant, names, lane.model.name), 0
+
+
+def _small(lane: Lane, agent: Agent) -> bool:
+    """Whether an agent is read whole, together with others."""
+    return not agent.indexed_upto and agent.memories < lane.settings.tiers_from
+
+
+def _groups(small: Sequence[Agent]) -> Iterator[Sequence[Agent]]:
+    """Small agents, so many at once that what is read of them stays in memory."""
+    group: list[Agent] = []
+    memories = 0
+    for agent in small:
+        if group and memories + agent.memories > TOGETHER:
+            yield group
+            group, memories = [], 0
+        group.append(agent)
+        memories += agent.memories
+    if group:
+        yield group
+
+
+def _of_many(
+    lane: Lane, shard: Shard, agents: Sequence[Agent], question: Question, wanted: Search
+) -> tuple[list[Candidate], frozenset[Tier]]:
+    """What is found of several small agents, and which tiers were read."""
+    cold = {Tier.COLD} if question.request.include_old is None else set()
+    tiers = question.request.tiers | cold
+    return recall.candidates_of_many(shard, agents, _within(lane, shard, wanted, tiers)), tiers
+
+
+def _of_one(
     lane: Lane, shard: Shard, agent: Agent, question: Question, wanted: Search
 ) -> tuple[list[Candidate], frozenset[Tier]]:
     """What is found of one agent, and which tiers were read: the cold one only if it was asked for, or is needed."""
     tiers, maybe = question.request.tiers, question.request.include_old is None
-    if maybe and (wanted.vector is None or agent.indexed_upto or agent.memories < lane.settings.tiers_from):
+    if maybe and (agent.memories < lane.settings.tiers_from or _whole(lane, shard, agent, wanted)):
         tiers, maybe = tiers | {Tier.COLD}, False
-    found = _of_tiers(lane, shard, agent, wanted, tiers)
+    found = recall.candidates(shard, agent, _within(lane, shard, wanted, tiers))
     if maybe and _good(found, lane.settings.good_similarity) < question.request.limit:
         tiers = tiers | {Tier.COLD}
-        found = _of_tiers(lane, shard, agent, wanted, tiers)
+        found = recall.candidates(shard, agent, _within(lane, shard, wanted, tiers))
     return found, tiers
 
 
-def _of_tiers(lane: Lane, shard: Shard, agent: Agent, wanted: Search, tiers: frozenset[Tier]) -> list[Candidate]:
-    reach = None if tiers == ALL_TIERS else Reach(tiers, lane.ages.of(shard))
-    return recall.candidates(shard, agent, replace(wanted, reach=reach))
+def _whole(lane: Lane, shard: Shard, agent: Agent, wanted: Search) -> bool:
+    """Whether a large agent is read whole: nothing is gained by less."""
+    return wanted.vector is None or agent.indexed_upto > 0 or not lane.ages.of(shard).warm_after
+
+
+def _within(lane: Lane, shard: Shard, wanted: Search, tiers: frozenset[Tier]) -> Search:
+    """A search in some tiers only."""
+    return replace(wanted, reach=None if tiers == ALL_TIERS else Reach(tiers, lane.ages.of(shard)))
 
 
 def _good(found: Sequence[Candidate], least: float) -> int:
@@ -184,15 +236,17 @@ def recalled(
     keys = [(one.candidate.agent, one.candidate.number) for one in ranked]
     hits = tuple(_hit(read[key], one) for key, one in zip(keys, ranked, strict=True) if key in read)
     missing = {name for shard in refused for name in shard.names}
-    degraded = (*_degraded(question, refused), *dict.fromkeys(one.note for one in found.values() if one.note))
+    degraded = (*_degraded(question, found, refused), *dict.fromkeys(one.note for one in found.values() if one.note))
     read_of = frozenset[Tier]().union(*(one.tiers for one in found.values()))
     tiers = tuple(tier for tier in Tier if tier in read_of)
     return Recalled(hits, degraded, tuple(name for name in question.request.names if name in missing), tiers)
 
 
-def _degraded(question: Question, refused: Sequence[Refused]) -> Iterator[str]:
+def _degraded(question: Question, found: Mapping[int, Found], refused: Sequence[Refused]) -> Iterator[str]:
     if question.refusal:
         yield f"found by words only: {question.refusal}"
+    if left_out := sum(one.left_out for one in found.values()):
+        yield f"there are too many memories to ask all agents: the {left_out} that came first were left out"
     shards: dict[str, list[int]] = {}
     for shard in refused:
         shards.setdefault(str(shard.why), []).append(shard.number)

@@ -123,8 +123,11 @@ def use(session: Session, agent: Agent, id: Id) -> None:
 def recall(
     session: Session,
     agent: Agent,
-    query: Annotated[str, typer.Argument(help="The question.")],
+    query: Annotated[str | None, typer.Argument(help="The question.")] = None,
     also: Annotated[list[str] | None, typer.Option(help="Another agent to ask with it; may be repeated.")] = None,
+    all_agents: Annotated[
+        bool, typer.Option("--all-agents", help="Ask all agents of the tenant; give only the question.")
+    ] = False,
     limit: Annotated[int, typer.Option(help="At most so many hits.")] = 10,
     kind: Kinds = None,
     tag: Tags = None,
@@ -140,19 +143,42 @@ def recall(
         bool | None, typer.Option("--old/--no-old", help="Also what is older; if it is needed unless given.")
     ] = None,
 ) -> None:
-    """Ask an agent's memory, or those of several together.
+    """Ask an agent's memory, those of several together, or those of all.
 
     Example: memlane recall agent-1 "what does she drink?" --limit 5
 
     Example: memlane recall agent-1 "what does she drink?" --also agent-2
+
+    Example: memlane recall --all-agents "who likes green tea?"
     """
     filters = _filters(kind, tag, thread, since, until, min_importance, pinned, superseded)
     filters |= {"include_recent": recent, "include_week": week, "include_old": old}
     with session.client() as client:
-        recalled = client.recall((agent, *also) if also else agent, query, limit=limit, **filters)
+        recalled = _recalled(client, agent, query, also, limit, filters, all_agents=all_agents)
     for what in recalled.degraded:
         session.out.warn(f"degraded: {what}")
-    session.out.result(recalled, hits_table(recalled, whose=bool(also)) if recalled.hits else "nothing found")
+    shown = hits_table(recalled, whose=bool(also) or all_agents) if recalled.hits else "nothing found"
+    session.out.result(recalled, shown)
+
+
+def _recalled(
+    client: Client,
+    agent: str,
+    query: str | None,
+    also: Sequence[str] | None,
+    limit: int,
+    filters: dict[str, Any],
+    *,
+    all_agents: bool,
+) -> Recalled:
+    """What is asked of an agent, of several or of all; of all the only argument is the question."""
+    if all_agents:
+        if query is not None or also:
+            raise typer.BadParameter("name no agent with --all-agents, or leave that out")
+        return client.recall_all_agents(agent, limit=limit, **filters)
+    if query is None:
+        raise typer.BadParameter("give an agent and a question; or --all-agents and a question")
+    return client.recall((agent, *also) if also else agent, query, limit=limit, **filters)
 
 
 @connected

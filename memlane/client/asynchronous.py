@@ -132,6 +132,11 @@ class AsyncClient:
         request = parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters})
         return await self.send(calls.recall(request))
 
+    async def recall_all_agents(self, query: str, *, limit: int = 10, **filters: Unpack[RecallFields]) -> Recalled:
+        """As `Client.recall_all_agents`."""
+        asked = {"all_agents": True, "query": query, "limit": limit, **filters}
+        return await self.send(calls.recall(parse(RecallRequest, asked)))
+
     async def get(self, agent: str, id: UUID) -> Memory:
         """As `Client.get`."""
         name = parse(MemoryName, {"agent": agent, "id": id})

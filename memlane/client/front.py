@@ -132,6 +132,22 @@ class Front(ABC):
         """
         return self._recall(parse(RecallRequest, {**asked_agents(agent), "query": query, "limit": limit, **filters}))
 
+    def recall_all_agents(self, query: str, *, limit: int = 10, **filters: Unpack[RecallFields]) -> Recalled:
+        """The memories of all of the tenant's agents that answer a question best.
+
+        Args:
+            query: the question.
+            limit: how many hits at most, up to 100.
+            filters: as for `recall`.
+
+        Raises:
+            InvalidInput: names the field.
+            Unavailable: no shard could be asked; where some could, `degraded` names the others. It also says how many
+                agents were left out because there are too many memories.
+        """
+        asked = {"all_agents": True, "query": query, "limit": limit, **filters}
+        return self._recall(parse(RecallRequest, asked))
+
     def get(self, agent: str, id: UUID) -> Memory:
         """One memory.
 

@@ -63,11 +63,13 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class RecallRequest(Filters):
-    """A question to the memory of an agent, or of several.
+    """A question to the memory of an agent, of several, or of all that the tenant has.
 
     Attributes:
         agent: whose memory is asked.
         agents: whose memories are asked together, up to 100, each once; in place of `agent`.
+        all_agents: true, in place of both: the memories of all of the tenant's agents are asked together, of each shard
+            as many as the server is set to compare, those of its newest agents.
         query: the question, at most 8 KiB of UTF-8.
         limit: how many hits at most, up to 100, of all agents together.
         include_recent: also what was handed over or recalled within 24 hours.
@@ -77,7 +79,13 @@ class RecallRequest(Filters):
     """
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["agent"]}, {"required": ["agents"]}]},
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["agent"]},
+                {"required": ["agents"]},
+                {"required": ["all_agents"], "properties": {"all_agents": {"const": True}}},
+            ]
+        },
     )
 
     agent: Name | None = None
@@ -87,6 +95,7 @@ class RecallRequest(Filters):
         Field(min_length=1, max_length=limits.RECALL_AGENTS, json_schema_extra={"uniqueItems": True}),
         AfterValidator(_each_once),
     ] = ()
+    all_agents: StrictBool = False
     query: Query
     limit: Annotated[int, Field(strict=True, ge=1, le=limits.RECALL_HITS)] = 10
     include_recent: StrictBool = True
@@ -101,15 +110,16 @@ class RecallRequest(Filters):
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
-        if self.agent is None and not self.agents:
+        named = (self.agent is not None) + bool(self.agents) + self.all_agents
+        if not named:
             raise PydanticCustomError("no_agent", "is missing")
-        if self.agent is not None and self.agents:
-            raise PydanticCustomError("agent_or_agents", "give either agent or agents, not both")
+        if named > 1:
+            raise PydanticCustomError("agent_or_agents", "give either agent or agents, or all_agents, not both")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All agents that are asked."""
+        """The agents that are named."""
         return self.agents if self.agent is None else (self.agent,)
 
     @property

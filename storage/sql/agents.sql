@@ -14,11 +14,25 @@ SELECT agent, number FROM {shard}.agents WHERE tenant = %(tenant)s AND agent = A
 SELECT number, agent FROM {shard}.agents WHERE number = ANY(%(numbers)s::bigint[]);
 
 -- name: find
--- What recall has to know of an agent before it chooses a statement.
-SELECT a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0)
+-- What recall has to know of agents before it chooses a statement.
+SELECT a.agent, a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0)
 FROM {shard}.agents a
 LEFT JOIN {shard}.promotions p ON p.agent = a.number AND p.model = %(model)s
-WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
+WHERE a.tenant = %(tenant)s AND a.agent = ANY(%(agents)s::text[]);
+
+-- name: newest
+-- The same of a tenant's newest agents, until they have so many memories together, and how many agents there are that
+-- have some. Those with an index of their own count for as much as looking into that costs.
+SELECT agent, number, memories, words, forgotten_before, conditional > 0, upto, agents
+FROM (
+    SELECT a.*, coalesce(p.upto, 0) AS upto, count(*) OVER () AS agents,
+           coalesce(sum(CASE WHEN p.agent IS NULL THEN a.memories ELSE least(a.memories, 5000) END) OVER (
+               ORDER BY a.number DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS newer
+    FROM {shard}.agents a
+    LEFT JOIN {shard}.promotions p ON p.agent = a.number AND p.model = %(model)s
+    WHERE a.tenant = %(tenant)s AND a.memories > 0) AS known
+WHERE newer < %(memories)s
+ORDER BY number DESC;
 
 -- name: forget
 -- Everything accepted up to now is forgotten; readers and the finish step obey at once. A job removes the

@@ -289,6 +289,15 @@ def test_filters_hold_for_each_of_several_agents(several: Front) -> None:
     }
 
 
+def test_recall_of_all_agents(several: Front) -> None:
+    several.remember("agent-3", "tea with a tag", tags=["tagged"]).wait("searchable")
+    recalled = several.recall_all_agents("tea", limit=100)
+    assert {hit.memory.agent for hit in recalled} == {f"agent-{n}" for n in range(12)}
+    assert len({hit.memory.id for hit in recalled}) == len(recalled) == 37
+    assert (recalled.missing, recalled.degraded) == ((), ())
+    assert [hit.memory.content for hit in several.recall_all_agents("tea", tags=["tagged"])] == ["tea with a tag"]
+
+
 def test_one_of_one_is_as_one(several: Front) -> None:
     alone, listed = several.recall("agent-1", "tea"), several.recall(["agent-1"], "tea")
     assert [(hit.memory.id, hit.score) for hit in alone] == [(hit.memory.id, hit.score) for hit in listed]

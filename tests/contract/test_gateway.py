@@ -271,6 +271,10 @@ def test_recall_says_what_it_took(http: httpx.Client) -> None:
         ({"agents": "ada"}, "agents"),
         ({"agents": ["ada", "ada"]}, "agents"),
         ({"agent": "ada", "agents": ["bob"]}, "agents"),
+        ({"agent": "ada", "all_agents": True}, "agents"),
+        ({"all_agents": False}, "agent"),
+        ({"all_agents": "yes"}, "all_agents"),
+        ({"agent": "*", "agents": ["*"]}, "agents"),
     ],
 )
 def test_a_recall_is_of_one_agent_or_of_several(http: httpx.Client, asked: dict[str, Any], field: str) -> None:

@@ -129,6 +129,9 @@ def test_agents_of_a_node_that_is_gone_are_named(
             said = " ".join(recalled.degraded)
             assert "node-2" in said
             assert all(str(shard) in said for shard in homes.values())
+        everybody = client.recall_all_agents("tea", limit=100)
+        assert {hit.memory.agent for hit in everybody} == living
+        assert "node-2" in " ".join(everybody.degraded)
         begun = monotonic()
         with pytest.raises(Unavailable, match="node-2"):
             client.recall(gone, "tea")

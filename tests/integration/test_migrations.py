@@ -30,6 +30,8 @@ PARTS = {
 }
 PARTS |= {"recall.indexed_similarity", "recall.no_similarity", "recall.visible", "memories.columns", "memories.alive"}
 PARTS |= {"parked.had", "recall.fresh", "recall.in_tiers", "recall.fresh_similarity", "recall.with_memories"}
+PARTS |= {"recall.lexemes", "recall.share", "recall.rarity", "recall.of_one"}
+PARTS |= {"recall.every_match", "recall.best_matches", "recall.near_of_many", "recall.near_of_none"}
 PARTS |= {"resonance.now", "resonance.born", "resonance.still", "ledger.bucket"}
 """Parts of other queries, which are no statements of their own."""
 
@@ -102,6 +104,14 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 continue
             text = query.render(
                 similarity=recall["filtered_similarity"].text,
+                near=recall["near_of_many"].text,
+                matches=recall["every_match"].text,
+                lexemes=recall["lexemes"].text,
+                share=recall["share"].text,
+                rarity=recall["rarity"].text,
+                of_one=recall["of_one"].text,
+                whose="chosen.number",
+                with_memories=recall["with_memories"].text,
                 matching=queries.load("forget")["matching"].text,
                 columns=memories["columns"].text,
                 holds=recall["holds"].text,
