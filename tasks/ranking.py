@@ -6,8 +6,9 @@ score added 0.75. So the score of a candidate is z(similarity) + z(words), over 
 0.3 times that of each neighbour within two turns of the same thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from memlane.storage.recall import Candidate
 
 REACH = 2
 """How many turns before and after a memory are its neighbours."""
+
+_STEPS = [step for step in range(-REACH, REACH + 1) if step]
 
 NEIGHBOUR = 0.3
 """What a neighbour's score counts for."""
@@ -35,12 +38,18 @@ def rank(candidates: Sequence[Candidate], limit: int) -> list[Ranked]:
     if not candidates:
         return []
     alone = _standard([c.similarity for c in candidates]) + _standard([c.words or 0.0 for c in candidates])
-    context = _context(candidates, alone)
-    ranked = [
-        Ranked(candidate, float(own + around), float(around))
-        for candidate, own, around in zip(candidates, alone, context, strict=True)
+    own = alone.tolist()
+    context = _context(candidates, own)
+    places = range(len(candidates))
+
+    def order(place: int) -> tuple[float, str, int]:
+        candidate = candidates[place]
+        return -(own[place] + context[place]), candidate.agent, -candidate.number
+
+    return [
+        Ranked(candidates[place], own[place] + context[place], context[place])
+        for place in nsmallest(limit, places, key=order)
     ]
-    return sorted(ranked, key=lambda r: (-r.score, r.candidate.agent, -r.candidate.number))[:limit]
 
 
 def _standard(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
@@ -54,19 +63,19 @@ def _standard(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
     return (filled - filled.mean()) / spread if spread > 0 else np.zeros(len(values))
 
 
-def _context(candidates: Sequence[Candidate], alone: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _context(candidates: Sequence[Candidate], alone: Sequence[float]) -> list[float]:
     """What the neighbours of each candidate add; only candidates are looked at."""
-    places = {
-        (c.agent, c.thread, c.position): score
-        for c, score in zip(candidates, alone, strict=True)
-        if c.thread is not None
-    }
-    steps = [step for step in range(-REACH, REACH + 1) if step]
-    return np.array(
-        [
-            NEIGHBOUR * sum(places.get((c.agent, c.thread, c.position + step), 0.0) for step in steps)
-            if c.thread is not None and c.position is not None
-            else 0.0
-            for c in candidates
-        ]
-    )
+    threads: dict[tuple[str, str], dict[int | None, float]] = {}
+    for candidate, score in zip(candidates, alone, strict=True):
+        if candidate.thread is not None:
+            threads.setdefault((candidate.agent, candidate.thread), {})[candidate.position] = score
+    return [_around(threads, candidate) for candidate in candidates]
+
+
+def _around(threads: Mapping[tuple[str, str], Mapping[int | None, float]], candidate: Candidate) -> float:
+    if candidate.thread is None or candidate.position is None:
+        return 0.0
+    turns = threads[candidate.agent, candidate.thread]
+    if len(turns) == 1:
+        return 0.0
+    return NEIGHBOUR * sum(turns.get(candidate.position + step, 0.0) for step in _STEPS)
