@@ -26,6 +26,7 @@ from memlane.gateway.routes import (
     admin,
     agents,
     budgets,
+    caches,
     costs,
     docs,
     health,
@@ -118,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 _TENANTS = (memories.router, receipts.router, recall.router, agents.router, parked.router, budgets.router)
-_ADMIN = (admin.router, health.router, set_aside.router, costs.router, upkeep.router)
+_ADMIN = (admin.router, health.router, set_aside.router, costs.router, upkeep.router, caches.router)
 
 _ROUTERS = {
     Serves.ALL: (*_TENANTS, *_ADMIN),

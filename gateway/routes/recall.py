@@ -47,8 +47,8 @@ async def _recall(gateway: Gateway, tenant: str, asked: RecallRequest, shard: in
     ms = (perf_counter() - begun) * 1000
     for agent, hits in found.hits.items():
         gateway.tally.log.note(asked.query, agent, hits, ms, cached=found.known)
-    times_ms = look_ms, found.embed_ms, max(0.0, ms - look_ms - found.embed_ms)
-    timing = "look;dur={:.2f}, embed;dur={:.2f}, search;dur={:.2f}".format(*times_ms)
+    times_ms = found.embed_ms, look_ms, max(0.0, ms - look_ms - found.embed_ms)
+    timing = "embed;dur={:.2f}, look;dur={:.2f}, search;dur={:.2f}".format(*times_ms)
     return Response(found.body, media_type="application/json", headers={"Server-Timing": timing})
 
 
