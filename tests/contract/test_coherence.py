@@ -42,7 +42,7 @@ class Moody(HashEmbedder):
 
     def embed(self, texts: Sequence[str]) -> Embedding:
         if self.refuses:
-            raise ProviderRefused("it is not in the mood")
+            raise ProviderRefused("it is not in the mood", 0.001)
         return super().embed(texts)
 
 

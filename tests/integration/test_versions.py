@@ -19,7 +19,7 @@ from memlane.tasks.lane import Lane
 from memlane.tasks.update import update_memory
 from tests.support import drain_all, item, remembered, sql
 
-Change = Callable[[Lane, UUID], None]
+Change = Callable[[Lane, UUID], object]
 
 
 def version(lane: Lane, agent: str = "ada") -> Version:
@@ -48,6 +48,11 @@ def _embed_again(lane: Lane, _id: UUID) -> None:
     drain_all(lane, Kind.EMBED)
 
 
+def _attach_as_before(lane: Lane, _id: UUID) -> None:
+    for state in ("stored", "searchable"):
+        _sql(lane, f"UPDATE {{shard}}.ids SET state = '{state}'")
+
+
 def _forget_matching(lane: Lane, _id: UUID) -> None:
     forget.forget_matching(lane, "acme", "ada", Filters(tags=("x",)), dry_run=False)
     drain_all(lane, Kind.FORGET)
@@ -59,15 +64,13 @@ def _expire(lane: Lane, _id: UUID) -> None:
 
 
 CHANGES: dict[str, Change] = {
-    "remember": lambda lane, _: remembered(lane, item("more tea")) and None,
+    "remember": lambda lane, _: remembered(lane, item("more tea")),
     "attach": _embed_again,
-    "attach by the version before": lambda lane, _: (
-        [_sql(lane, f"UPDATE {{shard}}.ids SET state = '{state}'") for state in ("stored", "searchable")] and None
-    ),
-    "update": lambda lane, id_: update_memory(lane, "acme", "ada", id_, MemoryUpdate(importance=0.9)) and None,
-    "forget": lambda lane, id_: forget.forget_memory(lane, "acme", "ada", id_) and None,
+    "attach by the version before": _attach_as_before,
+    "update": lambda lane, id_: update_memory(lane, "acme", "ada", id_, MemoryUpdate(importance=0.9)),
+    "forget": lambda lane, id_: forget.forget_memory(lane, "acme", "ada", id_),
     "forget matching": _forget_matching,
-    "forget all": lambda lane, _: forget.forget_agent(lane, "acme", "ada") and None,
+    "forget all": lambda lane, _: forget.forget_agent(lane, "acme", "ada"),
     "expire": _expire,
 }
 
