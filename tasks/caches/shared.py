@@ -30,7 +30,7 @@ PATIENCE_S = 0.05
 _AGAIN_S = 1.0
 """How long after a failure it is left alone; then one call tries whether it is back."""
 
-_MOST_FIELDS = 256
+_MOST_FIELDS = 1024
 """How many answers of one agent are kept at most, of all its versions."""
 
 _MOST_BYTES = 1024 * 1024
