@@ -106,8 +106,6 @@ WITH ended AS (
     RETURNING memory
 ), known AS (
     UPDATE {shard}.ids SET state = 'searchable' FROM finished f WHERE ids.agent = f.agent AND ids.id = f.id
-), renewed AS (  -- caches do not know of these vectors
-    UPDATE {shard}.agents SET version = gen_random_uuid() WHERE number IN (SELECT agent FROM finished)
 ), counted AS (
     INSERT INTO {shard}.ledger (tenant, event, count)
     SELECT tenant, 'embedded', count(*) FROM finished JOIN searchable ON memory = number GROUP BY tenant

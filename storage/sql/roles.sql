@@ -127,7 +127,7 @@ GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, 
     {schema}.moments, {schema}.queries, {schema}.patterns, {schema}.promotions TO memlane_worker;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases, {schema}.memories,
     {schema}.embedding_cache, {schema}.ledger, {schema}.strays, {schema}.moments, {schema}.patterns TO memlane_worker;
-GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by, version) ON {schema}.agents TO memlane_worker;
+GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by) ON {schema}.agents TO memlane_worker;
 GRANT UPDATE (supersedes) ON {schema}.memories TO memlane_worker;
 GRANT UPDATE (turns) ON {schema}.threads TO memlane_worker;
 GRANT UPDATE (state) ON {schema}.ids TO memlane_worker;

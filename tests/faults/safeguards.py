@@ -278,19 +278,11 @@ MUTANTS = (
     ),
     Mutant(
         "versions: attach",
-        "caches are not told that a vector came for what had one of another model",
-        "storage/sql/memories.sql",
-        "SET version = gen_random_uuid() WHERE number IN (SELECT agent FROM finished)",
-        "SET version = version WHERE false",
-        (f"{_VERSIONS}::test_every_change_renews_the_version[attach]",),
-    ),
-    Mutant(
-        "versions: attach by the version before",
-        "caches are not told that a process of the version before has added a vector",
+        "caches are not told that a vector came later",
         _RENEWS,
         "WHEN (OLD.state = 'stored' AND NEW.state = 'searchable')",
         "WHEN (false)",
-        (f"{_VERSIONS}::test_every_change_renews_the_version[attach by the version before]",),
+        (f"{_VERSIONS}::test_every_change_renews_the_version[attach]",),
     ),
     Mutant(
         "answers go by the version",

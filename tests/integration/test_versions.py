@@ -40,17 +40,12 @@ def _removed(lane: Lane, remove: Callable[[Lane, Shard], int]) -> None:
 
 
 def _embed_again(lane: Lane, _id: UUID) -> None:
-    """As after a change of the model: the identity said before that it can be found."""
+    """As after a change of the model."""
     _sql(lane, "DELETE FROM {shard}.{vectors}")
     asked = EmbeddingsRequest(agent="ada")
     for number in batch_embed.place(lane, "acme", asked):
         batch_embed.on_shard(lane, "acme", asked, number, [])
     drain_all(lane, Kind.EMBED)
-
-
-def _attach_as_before(lane: Lane, _id: UUID) -> None:
-    for state in ("stored", "searchable"):
-        _sql(lane, f"UPDATE {{shard}}.ids SET state = '{state}'")
 
 
 def _forget_matching(lane: Lane, _id: UUID) -> None:
@@ -66,7 +61,6 @@ def _expire(lane: Lane, _id: UUID) -> None:
 CHANGES: dict[str, Change] = {
     "remember": lambda lane, _: remembered(lane, item("more tea")),
     "attach": _embed_again,
-    "attach by the version before": _attach_as_before,
     "update": lambda lane, id_: update_memory(lane, "acme", "ada", id_, MemoryUpdate(importance=0.9)),
     "forget": lambda lane, id_: forget.forget_memory(lane, "acme", "ada", id_),
     "forget matching": _forget_matching,

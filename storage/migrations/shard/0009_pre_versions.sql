@@ -22,8 +22,8 @@ BEGIN
 END $$;
 CREATE TRIGGER renew_version BEFORE UPDATE ON {shard}.agents FOR EACH ROW EXECUTE FUNCTION {shard}.renew_version();
 
--- A vector that comes later changes what can be found, but nothing of its agent's row: processes of the version before
--- only say so of the identity. They have locked the agent by then.
+-- A vector that comes later changes what can be found, but nothing of its agent's row: its identity alone says so. Whoever
+-- adds it has locked the agent by then.
 CREATE FUNCTION {shard}.found_by_meaning() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE {shard}.agents SET memories = memories
