@@ -1,6 +1,7 @@
 """Answers that are given again: that they are the same, say so, are counted, and are gone when told so."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from memlane import Client
 from memlane.config.settings import Settings
 from memlane.contract.recall import CacheUse
 from memlane.storage import tenants
+from memlane.tasks.caches.levels import Kept
 from memlane.tasks.lane import Lane
 from tests.commands import Run, document
 from tests.contract.conftest import serving
@@ -121,6 +123,19 @@ def test_an_operator_sees_them_and_clears_them(gateway: str, tenant_key: str, ad
         assert http.delete("/v1/admin/caches?tenant=acme&agent=nobody").status_code == 404
         levels = {(one["cache"], one["level"]) for one in http.get("/v1/admin/caches").json()}
     assert levels >= {("recalls", "process"), ("recalls", "redis"), ("vectors", "process")}
+
+
+def test_an_answer_ends_with_what_is_in_it(gateway: str, tenant_key: str, settings: Settings) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    with Client(gateway, tenant_key) as client:
+        client.remember("ada", "tea is ready", expires_at=soon).wait("searchable")
+        client.recall("ada", "tea?")
+        assert len(list(client.memories("ada"))) == 1
+    with shared(settings) as caches:
+        eventually(lambda: sum(caches.hlen(key) for key in caches.scan_iter("memlane:cache:answers:*")) == 2)
+        (key,) = caches.scan_iter("memlane:cache:answers:*")
+        kept = [Kept.load(value[1:]) for value in caches.hvals(key)]
+    assert [one.until_s for one in kept] == pytest.approx([soon.timestamp()] * 2, abs=0.001)
 
 
 def test_text_is_in_the_caches_database_alone_and_goes(gateway: str, tenant_key: str, settings: Settings) -> None:
