@@ -7,6 +7,7 @@ from memlane.bench.asking import PROVIDER, costs_money, loaded
 from memlane.bench.steps import Profile, Runs, Step, p95, plans_of
 from memlane.config.settings import Settings
 from memlane.contract import RecallRequest
+from memlane.gateway.answers import Answers
 from memlane.gateway.questions import Questions
 from memlane.gateway.threads import NodeThreads
 from memlane.storage.spending import Group
@@ -40,7 +41,8 @@ async def profile_recall(
     lane = Lane(settings, "profile", pool_size=settings.gateway_threads, make_node=trace.node)
     lane.open()
     threads = NodeThreads(lane.cluster, settings)
-    questions = Questions(lane, threads, settings, keep=lambda _text, _made: None)
+    answers = Answers(lane, threads, settings)
+    questions = Questions(lane, threads, answers, settings, keep=lambda _text, _made: None)
     try:
         lane.cluster.refresh()
         lane.cluster.begin()
@@ -63,6 +65,7 @@ async def profile_recall(
         )  # fmt: skip
     finally:
         questions.close()
+        answers.close()
         threads.close()
         lane.close()
 

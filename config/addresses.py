@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp")
 REDIS = ("redis", "rediss", "unix")
@@ -28,6 +28,18 @@ def check_address(url: str, schemes: Sequence[str]) -> None:
                 "is not an address: / ? # [ ] @ : % in a password are written as %2F %3F %23 %5B %5D %40 %3A %25"
             ) from None
         _check_tls(split)
+
+
+def next_database(url: str) -> str:
+    """The address of the database after the one that the address of a Redis names; without a number it is the first."""
+    split = urlsplit(url)
+    socket = split.scheme == "unix"
+    query = parse_qs(split.query)
+    named = query.pop("db", ["" if socket else split.path.strip("/")])[0]
+    after = str(int(named) + 1 if named.isdecimal() else 1)
+    if socket:
+        return f"{url.partition('?')[0]}?{urlencode({**query, 'db': after}, doseq=True)}"
+    return split._replace(path=f"/{after}", query=urlencode(query, doseq=True)).geturl()
 
 
 def check_statsd(url: str) -> None:

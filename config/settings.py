@@ -5,6 +5,7 @@ like its variable.
 """
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -13,7 +14,8 @@ from platformdirs import user_cache_path
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from memlane.config.addresses import BROKERS, REDIS, check_address, check_statsd
+from memlane.config.addresses import BROKERS, REDIS, check_address, check_statsd, next_database
+from memlane.config.caching import PRESETS, CachePolicy, CachePreset, CacheSizes
 from memlane.contract.health import Level
 from memlane.contract.limits import BODY_BYTES, OPEN_JOBS, RATE
 from memlane.errors import Misconfigured
@@ -265,6 +267,33 @@ class Settings(BaseSettings):
     warm_weights: tuple[Weight, Weight, Weight] = (0.4, 0.3, 0.3)
     """What their order rests on: the weights of importance, resonance and accesses; as JSON."""
 
+    # --- caches of answers --------------------------------------------------------------------
+    cache_preset: CachePreset = CachePreset.BALANCED
+    """How much is kept of answers and vectors of questions, and for how long: balanced, high-traffic, small or none;
+    each part may be set alone."""
+    cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    """How many recalls, and as many lists, a process keeps; as the preset says unless set."""
+    cache_mb: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """What recalls, and as much lists, may hold in a process, in MiB; as the preset says unless set."""
+    cache_ttl_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """How long an answer is given again at most; as the preset says unless set. What has changed is seen at once."""
+    cache_idle_s: Seconds | None = None
+    """How long a process keeps an answer that nobody asks for; as the preset says unless set."""
+    cache_questions: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    """How many vectors of questions a process keeps; as the preset says unless set."""
+    cache_question_ttl_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """How long it keeps these, and Redis does; as the preset says unless set."""
+    cache_policy: CachePolicy = CachePolicy.LRU
+    """What goes where there is no room: lru, what was not of use for longest, or lfu, what was least often."""
+    cache_similar: Annotated[float, Field(ge=0.8, le=1)] | None = None
+    """How similar a question has to be to another to the same agent, as a cosine, to be given its answer, marked as
+    such; unless set, only the same question is."""
+    cache_url: SecretStr | None = None
+    """Redis for what processes share of caches, in a database of its own; `none`: nothing is shared. Unless set, the
+    database after that of MEMLANE_REDIS_URL."""
+    cache_compress_bytes: Annotated[int, Field(ge=0)] = 1024
+    """From which size on an answer is compressed in Redis, in bytes."""
+
     # --- tiers --------------------------------------------------------------------------------
     tiers_from: Count = 2000
     """Memories of an agent from which a recall reads the fresh ones first, and cold ones if these have too few good
@@ -411,6 +440,13 @@ class Settings(BaseSettings):
             check_address(url.get_secret_value(), REDIS)
         return url
 
+    @field_validator("cache_url")
+    @classmethod
+    def _is_redis_or_none(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and url.get_secret_value() != "none":
+            check_address(url.get_secret_value(), REDIS)
+        return url
+
     @field_validator("statsd_url")
     @classmethod
     def _is_statsd(cls, url: str | None) -> str | None:
@@ -478,6 +514,23 @@ class Settings(BaseSettings):
     def autotunes(self) -> bool:
         """Whether knobs are tuned."""
         return self.profile is not Profile.DEVELOPMENT if self.autotune is None else self.autotune
+
+    @property
+    def cache_sizes(self) -> CacheSizes:
+        """How large caches are: the preset's sizes, but for what is set alone."""
+        given = {name: getattr(self, f"cache_{name}") for name in CacheSizes.__slots__}
+        sizes = replace(PRESETS[self.cache_preset], **{name: one for name, one in given.items() if one is not None})
+        return sizes if self.cache_preset is not CachePreset.NONE else PRESETS[CachePreset.NONE]
+
+    @property
+    def shared_cache_url(self) -> str | None:
+        """The Redis that processes share caches through, or None without one."""
+        if self.cache_preset is CachePreset.NONE:
+            return None
+        if self.cache_url is not None:
+            url = self.cache_url.get_secret_value()
+            return None if url == "none" else url
+        return None if self.marks_url is None else next_database(self.marks_url)
 
     @property
     def marks_url(self) -> str | None:

@@ -13,6 +13,7 @@ from memlane import __version__
 from memlane.config.settings import Serves, Settings
 from memlane.errors import Forbidden, InvalidInput, MemlaneError, Unauthorized, Unavailable
 from memlane.gateway import openapi, overview, problems
+from memlane.gateway.answers import Answers
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Measured, Metrics
@@ -25,6 +26,7 @@ from memlane.gateway.routes import (
     admin,
     agents,
     budgets,
+    caches,
     costs,
     docs,
     health,
@@ -92,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
             await asyncio.to_thread(pulse.stop)
             gateway.threads.close()
             gateway.questions.close()
+            gateway.answers.close()
             gateway.keys.close()
             gateway.rating.close()
             gateway.lane.close()
@@ -116,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 _TENANTS = (memories.router, receipts.router, recall.router, agents.router, parked.router, budgets.router)
-_ADMIN = (admin.router, health.router, set_aside.router, costs.router, upkeep.router)
+_ADMIN = (admin.router, health.router, set_aside.router, costs.router, upkeep.router, caches.router)
 
 _ROUTERS = {
     Serves.ALL: (*_TENANTS, *_ADMIN),
@@ -142,6 +145,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
     lane.ask_broker = lambda: broker_status(celery, settings.broker_url.get_secret_value())
     threads = NodeThreads(lane.cluster, settings)
     tally = Tally(lane, threads)
+    answers = Answers(lane, threads, settings)
     rating = Rating(make_rates(lane.cluster.terms, settings.marks_url))
     nodes = Glance(lambda: overview.nodes(threads))
     scraped = Scraped(lane, threads, metrics, nodes)
@@ -150,7 +154,8 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         settings=settings,
         lane=lane,
         threads=threads,
-        questions=Questions(lane, threads, settings, tally.embedded),
+        answers=answers,
+        questions=Questions(lane, threads, answers, settings, tally.embedded),
         keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=tally,

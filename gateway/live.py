@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from memlane.contract.caching import CacheStatus
 from memlane.contract.live import CacheLive, ClassLive, DrainLive, Live, OperationLive
 from memlane.gateway.together import together
 from memlane.storage import budgets, processes, usage
@@ -14,6 +15,8 @@ _NEAR_PERCENT = 80.0
 """From which part on a budget is shown."""
 
 _MOST_BUDGETS = 20
+
+_LOOKS = "memlane_cache_looks_total"
 
 
 def look(control: Node, lost_s: float) -> Live:
@@ -37,6 +40,45 @@ def look(control: Node, lost_s: float) -> Live:
         cost_dollars=sum(one.cost_dollars for one in sums.values()),
         budgets=budgets.fullest(control, _NEAR_PERCENT)[:_MOST_BUDGETS],
     )
+
+
+def caches(control: Node, lost_s: float) -> list[CacheStatus]:
+    """Of what use each level of each cache was, and what it holds.
+
+    Args:
+        control: where processes say how they are.
+        lost_s: after how long without a word one does not live any more.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    counts, found = Series(processes.counts(control)), processes.living(control)
+    gauges = Series(together(process.gauges for process in found if process.lives(lost_s)))
+    return [
+        _cache(name, level, counts, gauges)
+        for name in sorted(counts.names(_LOOKS, "cache"))
+        for level in sorted(counts.by(_LOOKS, "level", cache=name))
+    ]
+
+
+def _cache(name: str, level: str, counts: Series, gauges: Series) -> CacheStatus:
+    looks = counts.by(_LOOKS, "result", cache=name, level=level)
+    hits, misses = looks.get("hit", 0.0), looks.get("miss", 0.0)
+    rate = hits / (hits + misses) if hits + misses else 0.0
+    if level != "process":
+        return CacheStatus(name, level, hits, misses, rate)
+    known = _sum(counts, _LOOKS, cache=name, result="hit")
+    return CacheStatus(
+        *(name, level, hits, misses, rate),
+        entries=_sum(gauges, "memlane_cache_entries", cache=name),
+        size_bytes=_sum(gauges, "memlane_cache_bytes", cache=name),
+        evicted=_sum(counts, "memlane_cache_evictions_total", cache=name),
+        age_s=_sum(counts, "memlane_cache_age_seconds_total", cache=name) / known if known else 0.0,
+    )
+
+
+def _sum(of: Series, name: str, **having: str) -> float:
+    return sum(value for _, value in of.of(name, **having))
 
 
 def _classes(found: Sequence[Process], counts: Series, lost_s: float) -> Iterator[ClassLive]:

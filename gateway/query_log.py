@@ -1,6 +1,6 @@
 """The query log at the door: what was asked is noted at once, and written together with the tally."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -9,7 +9,6 @@ from memlane.config.settings import Settings
 from memlane.storage.asked import Asked
 from memlane.storage.wording import normalised, question_hash
 from memlane.tasks.measures import Measures
-from memlane.tasks.recall import Answer
 
 _ROOM = 10_000
 """How many questions are noted at most until they are written."""
@@ -42,17 +41,19 @@ class QueryLog:
         self._measures = measures
         self._noted: deque[Noted] = deque(maxlen=_ROOM)
 
-    def note(self, query: str, answer: Answer, ms: float, *, cached: bool) -> None:
-        """A question was answered; agents of which nothing was ever accepted have no log."""
-        if not self._on:
-            return
-        at = monotonic() - ms / 1000
-        hits = Counter(hit.memory.agent for hit in answer.recalled.hits)
-        for shard, found in answer.found.items():
-            for name, number in found.numbers.items():
-                self._measures.logged(dropped=int(len(self._noted) == _ROOM))
-                mark = found.marks[number]
-                self._noted.append(Noted(shard, number, mark, query, at, ms, hits[name], cached))
+    def note(self, query: str, agent: tuple[int, int, int], hits: int, ms: float, *, cached: bool) -> None:
+        """A question to an agent was answered.
+
+        Args:
+            query: what was asked.
+            agent: where the agent lives, its number, and which number its memories had reached when it was forgotten.
+            hits: how many it had.
+            ms: how long that took.
+            cached: whether the question's vector was known.
+        """
+        if self._on:
+            self._measures.logged(dropped=int(len(self._noted) == _ROOM))
+            self._noted.append(Noted(*agent, query, monotonic() - ms / 1000, ms, hits, cached))
 
     def take(self) -> Mapping[int, list[Noted]]:
         """What was noted since the last time, by shard and in order."""

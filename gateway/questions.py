@@ -1,8 +1,8 @@
-"""The vectors of questions: from the cache or from the provider, each in threads of its own.
+"""The vectors of questions: from this process, Redis, Postgres or the provider, each in threads of its own.
 
-The cache keeps a question's vector under the question's normalised text (storage/wording.py), as whoever asked it first
-spelt it: the next one who asks it, with other capitals or spaces, is given the same. A text that was embedded ahead, or
-is that of a memory, is found as well.
+The cache in Postgres keeps a question's vector under the question's normalised text (storage/wording.py), as whoever
+asked it first spelt it: the next one who asks it, with other capitals or spaces, is given the same. A text that was
+embedded ahead, or is that of a memory, is found as well.
 
 A recall works in the threads of its agent's node only once the vector is there. So neither a
 provider nor another node that hangs can use them up.
@@ -16,13 +16,17 @@ import structlog
 
 from memlane.config.settings import Settings
 from memlane.errors import MemlaneError, Unavailable
+from memlane.gateway.answers import Answers
+from memlane.gateway.flights import Flights
 from memlane.gateway.threads import NodeThreads, Threads
 from memlane.storage import embedding_cache
 from memlane.storage.embedding_cache import Cached, Text
 from memlane.storage.halfvec import Vector
 from memlane.storage.hashing import text_hash
 from memlane.storage.spending import Group
+from memlane.storage.versions import Version
 from memlane.storage.wording import cache_key, question_hash
+from memlane.tasks.caches.levels import digest
 from memlane.tasks.lane import Lane
 from memlane.tasks.provider import Wanted
 
@@ -54,13 +58,17 @@ class Questions:
     Args:
         lane: this process's.
         threads: those of the nodes.
+        answers: asks Redis.
         settings: this process's.
         keep: takes the vectors that are new.
     """
 
-    def __init__(self, lane: Lane, threads: NodeThreads, settings: Settings, keep: Keep) -> None:
+    def __init__(self, lane: Lane, threads: NodeThreads, answers: Answers, settings: Settings, keep: Keep) -> None:
         self._lane = lane
         self._threads = threads
+        self._answers = answers
+        self._near = settings.question_cache and lane.caches.on
+        self._flights: Flights[Made] = Flights()
         self._keep = keep if settings.question_cache else lambda _text, _made: None
         self._provider = Threads("the provider", settings.gateway_threads, settings.gateway_queue, settings.question_s)
 
@@ -68,13 +76,40 @@ class Questions:
         """Let go of the threads."""
         self._provider.close()
 
-    async def vector(self, group: Group, question: str) -> Made:
-        """The vector of a question; the group pays for it."""
+    async def vector(self, group: Group, question: str, version: Version | None = None) -> Made:
+        """The vector of a question; the group pays for it.
+
+        Args:
+            group: who asks.
+            question: what is asked.
+            version: of the agent that is asked, if it is known: the process and Redis keep the vector with its epoch.
+        """
+        near = self._name(group.tenant, question, version) if version is not None and self._near else None
+        known = await self._nearby(near) if near is not None else None
+        if known is None:
+            made = await self._flights.of((group, question), lambda: self._found(group, question))
+            if near is not None and made.vector is not None:
+                self._answers.later(self._lane.caches.keep_vector(near, made.vector))
+        else:
+            made = Made(known, cached=True)
+        self._lane.measures.cache("questions", hits=int(made.cached), misses=int(not made.cached))
+        return made
+
+    def _name(self, tenant: str, question: str, version: Version) -> bytes:
+        return digest(version.epoch.bytes, tenant.encode(), self._lane.model.name.encode(), question_hash(question))
+
+    async def _nearby(self, name: bytes) -> Vector | None:
+        caches = self._lane.caches
+        known = caches.vector(name)
+        if known is None and caches.shared is not None:
+            known = await self._answers.shared(lambda: caches.shared_vector(name))
+        return known
+
+    async def _found(self, group: Group, question: str) -> Made:
         name = Text(group.tenant, cache_key(question_hash(question)))
         known = await self._cached(name)
         if known is None and (known := await self._cached(Text(group.tenant, text_hash(question)))) is not None:
             self._keep(name, known)
-        self._lane.measures.cache("questions", hits=int(known is not None), misses=int(known is None))
         if known is not None:
             return Made(known.vector, cached=True)
         try:

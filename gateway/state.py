@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from memlane.config.settings import Settings
 from memlane.contract.health import Health
 from memlane.contract.status import BrokerStatus, NodeStatus
+from memlane.gateway.answers import Answers
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
 from memlane.gateway.metrics import Metrics
@@ -30,6 +31,7 @@ class Gateway:
     settings: Settings
     lane: Lane
     threads: NodeThreads
+    answers: Answers
     questions: Questions
     keys: Keys
     waiters: Waiters

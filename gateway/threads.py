@@ -63,6 +63,14 @@ class Threads:
             # A server that is stopped, not gone, keeps its thread.
             raise NodeDown(f"{self._server} does not answer") from None
 
+    def begin(self, work: Callable[[], object]) -> bool:
+        """Run a call that nobody waits for; False if too many wait already, and it is not run."""
+        if self._busy >= self._limit:
+            return False
+        self._busy += 1
+        asyncio.get_running_loop().run_in_executor(self._pool, work).add_done_callback(self._done)
+        return True
+
     def _done(self, future: asyncio.Future[Any]) -> None:
         self._busy -= 1
         if not future.cancelled():

@@ -12,6 +12,7 @@ from memlane.client.calls import Call
 from memlane.client.costs import UsageFields, paged
 from memlane.client.synchronous import Client
 from memlane.contract import Ledger, wire
+from memlane.contract.caching import CachesCleared, CacheStatus
 from memlane.contract.cost import (
     AtLimit,
     Budget,
@@ -376,6 +377,29 @@ class Admin:
     def tunings(self, limit: int = 100) -> Sequence[Tuning]:
         """The turns of knobs within 90 days, the latest first, up to 1,000."""
         return self._get("/tunings", list[Tuning], {"limit": limit})
+
+    def caches(self) -> Sequence[CacheStatus]:
+        """How often each level of each cache knew what it was asked, and what it holds."""
+        return self._get("/caches", list[CacheStatus])
+
+    def clear_caches(
+        self, *, tenant: str | None = None, agent: str | None = None, memory: UUID | None = None
+    ) -> CachesCleared:
+        """Have all processes forget what they know; it holds at once.
+
+        Args:
+            tenant: of this tenant alone.
+            agent: of this agent of the tenant alone.
+            memory: whatever this memory of the agent may be in: all of the agent.
+
+        Raises:
+            NotFound: there is no such agent.
+        """
+        asked = {"tenant": tenant, "agent": agent, "memory": memory}
+        params = {name: str(value) for name, value in asked.items() if value is not None}
+        return self._client.send(
+            Call("DELETE", "/v1/admin/caches", lambda data: wire.load(CachesCleared, data), params=params)
+        )
 
     def latencies(self) -> Sequence[Latency]:
         """How long requests to providers took in the mean, by model and by how many texts they had."""

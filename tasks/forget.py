@@ -43,6 +43,7 @@ def forget_memory(lane: Lane, tenant: str, agent: str, id_: UUID) -> bool:
             return False
         gone = forget.forget_memory(shard, tenant, number, id_)
         embedding.drop(lane, tenant, gone.hashes)
+        lane.caches.forgotten(shard.number, [number])
         return True
 
     return lane.cluster.on(lane.cluster.shard_of(tenant, agent), work)
@@ -64,6 +65,7 @@ def forget_agent(lane: Lane, tenant: str, agent: str, request: UUID | None = Non
 
     known = lane.cluster.on(number, lambda shard: agents.forget(shard, tenant, agent, request))
     if known is not None:
+        lane.caches.forgotten(number, [known])
         lane.wake(Kind.FORGET, number)
     return known is not None
 
@@ -118,6 +120,7 @@ def remove_forgotten(lane: Lane, shard: Shard, claim: Claim) -> Done:
         for gone in _slices(shard, job, job.agent):
             removed += gone.memories
             embedding.drop(lane, job.tenant, gone.hashes)
+        lane.caches.forgotten(shard.number, [job.agent])
         if "filters" not in job.payload:
             _remove_questions(lane, shard, job.tenant, job.agent)
     held = jobs.settle(shard, claim.token, done, _FOR_OTHERS)
@@ -164,6 +167,7 @@ def remove_faded(lane: Lane, shard: Shard, faded: Faded) -> int:
     """Forget memories whose use does not count any more; how many. The ledger counts them as expired."""
     gone = forget.remove(shard, faded.tenant, faded.agent, faded.numbers, Event.EXPIRED)
     embedding.drop(lane, faded.tenant, gone.hashes)
+    lane.caches.forgotten(shard.number, [faded.agent])
     return gone.memories
 
 
@@ -174,5 +178,6 @@ def remove_expired(lane: Lane, shard: Shard) -> int:
         for tenant, agent, numbers in found:
             gone = forget.remove(shard, tenant, agent, numbers, Event.EXPIRED)
             embedding.drop(lane, tenant, gone.hashes)
+            lane.caches.forgotten(shard.number, [agent])
             removed += gone.memories
     return removed

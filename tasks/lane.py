@@ -11,6 +11,7 @@ from memlane.storage.jobs import Kind
 from memlane.storage.models import Model, table_name
 from memlane.storage.nodes import Node
 from memlane.tasks.ages import KnownAges
+from memlane.tasks.caches.levels import Caches
 from memlane.tasks.embedders import called, make_embedder, model_of
 from memlane.tasks.health.asking import Asking
 from memlane.tasks.hooks import load_hooks
@@ -52,6 +53,8 @@ class Lane:
         self.cluster = Cluster(settings, role, pool_size or settings.pool_size, make_node)
         self.numbers = AgentNumbers(settings.agent_cache)
         self.ages = KnownAges()
+        self.caches = Caches(settings, self.measures)
+        """What was answered, and the vectors of questions."""
         self.wake = wake
         self.model: Model = model_of(settings)
         self.table = table_name(self.model.name)
@@ -71,8 +74,10 @@ class Lane:
     def drop_caches(self) -> None:
         """Give up what is kept only to save time: it is read again when it is needed."""
         self.numbers.clear()
+        self.caches.drop_here()
 
     def close(self) -> None:
         """Close all connections, and let hooks send what is left."""
         self.cluster.close()
+        self.caches.close()
         self.hooks.close()

@@ -58,6 +58,14 @@ class Measures:
         )
         self._busy = self._counter("busy_seconds", "Time that workers were at work on claims.", "class")
         self._cache = self._counter("cache_requests", "Looks into caches: hit or miss.", "cache", "result")
+        self._levels = self._counter(
+            "cache_looks",
+            "Looks into one level of a cache (process, redis, similar): hit or miss.",
+            *("cache", "level", "result"),
+        )
+        self._ages = self._counter("cache_age_seconds", "How old answers were that a cache knew, added up.", "cache")
+        self._evicted = self._counter("cache_evictions", "Entries of processes that had to go for others.", "cache")
+        self._held = self._gauge("cache_bytes", "What caches hold in processes.", "cache")
         self._dropped = self._counter("cache_invalidations", "Entries dropped since they were forgotten.", "cache")
         self._cpu = self._counter("cpu_seconds", "Processor time of processes.", "class")
         self._entries = self._gauge("cache_entries", "Entries of caches in processes.", "cache")
@@ -105,6 +113,19 @@ class Measures:
             self._cache.labels(name, "miss").inc(misses)
         if dropped:
             self._dropped.labels(name).inc(dropped)
+
+    def looked(self, cache: str, level: str, *, hit: bool, age_s: float = 0.0) -> None:
+        """One level of a cache was asked; what it knew was so old."""
+        self._levels.labels(cache, level, "hit").inc(int(hit))
+        self._levels.labels(cache, level, "miss").inc(int(not hit))
+        if age_s:
+            self._ages.labels(cache).inc(age_s)
+
+    def held(self, cache: str, entries: int, size_bytes: int, evicted: int) -> None:
+        """How much a cache of this process holds, and how many entries had to go for others so far."""
+        self._entries.labels(cache).set(entries)
+        self._held.labels(cache).set(size_bytes)
+        self._add(self._evicted, (cache,), evicted)
 
     def logged(self, *, kept: int = 0, dropped: int = 0) -> None:
         """Questions were written to their log, or dropped: there was no room, or their shard did not take them."""

@@ -118,6 +118,7 @@ class Pulse:
     def _measured(self) -> processes.Report:
         self._look()
         self._lane.measures.cache_entries("agents", len(self._lane.numbers))
+        self._lane.caches.tell()
         for node in self._lane.cluster.nodes.values():
             self._lane.measures.pool(node.name, node.pool_stats())
         now = self._lane.measures.now()

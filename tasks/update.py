@@ -29,6 +29,7 @@ def update_memory(lane: Lane, tenant: str, agent: str, id_: UUID, wanted: Memory
             state = ids.states(shard, [(known, id_)]).get((known, id_))
             _explain(id_, state[0] if state else None)
             return None
+        lane.caches.forgotten(shard.number, [known])
         if done.rewritten:
             lane.wake(Kind.EMBED, number)
         return memories.by_id(shard, tenant, agent, id_, expired=True)  # it may have been told to expire now

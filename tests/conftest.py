@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 import structlog
 
 from memlane.config.settings import Settings
@@ -30,6 +31,8 @@ pytest_plugins = ["tests.processes", "tests.commands"]
 _NUMBERS = count(1)
 _TEMPLATES = ("template_1", "template_2")
 SHARDS = 4
+CACHES = 2
+"""The database of Redis that the caches share, after that of marks."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,10 +112,11 @@ def fresh_clusters(postgres: Postgres, templates: tuple[str, str], redis_server:
             for name, template in zip(names, templates, strict=True):
                 connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         made.extend(names)
+        with redis.Redis.from_url(redis_server.uri(CACHES)) as caches:
+            caches.flushdb()  # clusters that are copies of one have the same versions
         databases = dict(zip(("node-1", "node-2"), names, strict=True))
-        return make(
-            postgres, databases, **{"broker_url": redis_server.uri(0), "redis_url": redis_server.uri(1), **more}
-        )
+        urls = {"broker_url": redis_server.uri(0), "redis_url": redis_server.uri(CACHES - 1)}
+        return make(postgres, databases, **{**urls, **more})
 
     yield build
     with psycopg.connect(postgres.uri("postgres"), autocommit=True) as connection:

@@ -48,6 +48,7 @@ from memlane.storage import memories, update
 from memlane.storage.cluster import Shard
 from memlane.tasks import accept, forget
 from memlane.tasks.accept import Result
+from memlane.tasks.caches.levels import Kind
 from memlane.tasks.lane import Lane
 from memlane.tasks.update import update_memory as update_stored
 
@@ -245,7 +246,15 @@ async def list_memories(
         return Page(tuple(listed), cursor)
 
     with lane.hooks.around(operation(request, "list", tenant, shard)):
-        return answer(await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work)))
+        here = await gateway.answers.wanted(Kind.LISTS, tenant, agent, wanted, shard)
+        kept = None if here is None else await gateway.answers.known(here)
+        if kept is not None:
+            return Response(kept.body, media_type="application/json")
+        page = await gateway.threads.on_shard(shard, lambda: lane.cluster.on(shard, work))
+        listed = answer(page)
+        if here is not None:
+            gateway.answers.keep(here, bytes(listed.body), (), page.memories)
+        return listed
 
 
 def _with_vectors(

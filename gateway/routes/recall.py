@@ -10,14 +10,12 @@ from memlane.contract import Recalled, RecallRequest
 from memlane.contract.answers import Jobs
 from memlane.contract.requests import EmbeddingsRequest
 from memlane.gateway.auth import tenant
-from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.bodies import body_of, read
+from memlane.gateway.given import given
 from memlane.gateway.operations import operation
-from memlane.gateway.recalls import recalled
 from memlane.gateway.state import Gateway, gateway_of
-from memlane.storage.spending import Group
 from memlane.tasks import batch_embed
-from memlane.tasks.hooks import Operation
-from memlane.tasks.recall import Question
+from memlane.tasks.caches.levels import Kind
 
 router = APIRouter(tags=["recall"])
 
@@ -39,17 +37,19 @@ async def recall(request: Request, tenant: Tenant) -> Response:
 
 async def _recall(gateway: Gateway, tenant: str, asked: RecallRequest, shard: int | None) -> Response:
     begun = perf_counter()
-    made = await gateway.questions.vector(Group(tenant, asked.agent or ""), asked.query)
-    embedded = perf_counter()
-    with gateway.lane.hooks.around(Operation("search", tenant, shard)):
-        found = await recalled(gateway, Question(tenant, asked, made.vector, made.refusal))
+    wanted = None
+    if asked.agent is not None and shard is not None:
+        wanted = await gateway.answers.wanted(Kind.RECALLS, tenant, asked.agent, asked, shard)
+    look_ms = (perf_counter() - begun) * 1000
+    found = await given(gateway, tenant, asked, wanted)
     for number, accesses in found.accesses.items():
         gateway.tally.accessed(number, accesses)
-    response = answer(found.recalled)
-    times_ms = (embedded - begun) * 1000, (perf_counter() - embedded) * 1000
-    gateway.tally.log.note(asked.query, found, sum(times_ms), cached=made.cached)
-    response.headers["Server-Timing"] = "embed;dur={:.2f}, search;dur={:.2f}".format(*times_ms)
-    return response
+    ms = (perf_counter() - begun) * 1000
+    for agent, hits in found.hits.items():
+        gateway.tally.log.note(asked.query, agent, hits, ms, cached=found.known)
+    times_ms = found.embed_ms, look_ms, max(0.0, ms - look_ms - found.embed_ms)
+    timing = "embed;dur={:.2f}, look;dur={:.2f}, search;dur={:.2f}".format(*times_ms)
+    return Response(found.body, media_type="application/json", headers={"Server-Timing": timing})
 
 
 @router.post("/v1/embeddings", status_code=202, response_model=Jobs, openapi_extra=body_of(EmbeddingsRequest))

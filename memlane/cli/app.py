@@ -9,6 +9,7 @@ from memlane.cli import backup, evaluate, ingest, memories, operate, stack, tran
 from memlane.cli.alerts import alerts
 from memlane.cli.bench import bench
 from memlane.cli.budget import budget
+from memlane.cli.cache import cache
 from memlane.cli.cost import cost
 from memlane.cli.doctor import doctor
 from memlane.cli.jobs import jobs
@@ -48,6 +49,7 @@ app.command(rich_help_panel=_OPERATE)(top)
 app.command(rich_help_panel=_OPERATE)(operate.ledger)
 app.command(rich_help_panel=_OPERATE)(operate.shards)
 app.command(rich_help_panel=_OPERATE)(upkeep.vacuums)
+app.add_typer(cache, name="cache", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(stack.migrate)
 app.command(rich_help_panel=_OPERATE)(backup.backup)
 app.command(rich_help_panel=_OPERATE)(backup.restore)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import (
@@ -194,6 +195,15 @@ class Hit:
     parts: Parts
 
 
+class CacheUse(StrEnum):
+    """How a cache came to know an answer."""
+
+    HIT = "hit"
+    """The same was asked, and nothing of the agent has changed since."""
+    SIMILAR = "similar"
+    """A similar question was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recalled:
     """The answer to a recall, best hit first.
@@ -204,12 +214,15 @@ class Recalled:
             like an empty memory.
         missing: the agents, of several, that could not be asked; the hits are those of the others.
         tiers: what was read: all, or only what is fresh, where that had enough good hits.
+        cache: whether a cache knew it: `hit`, the same was asked and nothing of the agent has changed since, or
+            `similar`, a similar question was; missing where it was searched for.
     """
 
     hits: tuple[Hit, ...]
     degraded: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     tiers: tuple[Tier, ...] = ()
+    cache: CacheUse | None = None
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -71,12 +71,13 @@ GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_gateway;
 GRANT USAGE, SELECT ON SEQUENCE {schema}.numbers TO memlane_gateway;
 GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.memories,
     {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.promotions, {schema}.ledger,
-    {schema}.moments, {schema}.patterns TO memlane_gateway;
+    {schema}.moments, {schema}.patterns, {schema}.epochs TO memlane_gateway;
 GRANT SELECT (id, task, tenant, reason, target, received_at, bytes), UPDATE (target), DELETE ON {schema}.strays
     TO memlane_gateway;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.versions,
     {schema}.memory_stats, {schema}.embedding_cache, {schema}.ledger, {schema}.queries TO memlane_gateway;
-GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by) ON {schema}.agents TO memlane_gateway;
+GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by, version) ON {schema}.agents TO memlane_gateway;
+GRANT UPDATE (epoch) ON {schema}.epochs TO memlane_gateway;
 GRANT UPDATE (turns) ON {schema}.threads TO memlane_gateway;
 GRANT UPDATE (state) ON {schema}.ids TO memlane_gateway;
 GRANT UPDATE (lease, not_before, deaths, parked_at, error, payload, created_at) ON {schema}.jobs TO memlane_gateway;

@@ -11,7 +11,7 @@ from memlane.beat.duty import Slice
 from memlane.beat.query_patterns import query_patterns
 from memlane.client.front import Front
 from memlane.config.settings import Settings
-from memlane.contract import Pattern, Recalled
+from memlane.contract import Pattern
 from memlane.errors import NotFound
 from memlane.gateway import query_log
 from memlane.gateway.query_log import QueryLog
@@ -19,7 +19,6 @@ from memlane.storage import tenants
 from memlane.storage.jobs import Kind
 from memlane.storage.wording import question_hash
 from memlane.tasks.lane import Lane
-from memlane.tasks.recall import Answer, Found
 from tests.commands import Run, document
 from tests.contract.conftest import serving
 from tests.support import MakeSettings, count_rows, drain_all, eventually, sql
@@ -130,9 +129,8 @@ def test_what_was_forgotten_before_it_was_logged_is_not(asking: Client, lane: La
 def test_where_there_is_no_room_the_oldest_go(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_log, "_ROOM", 3)
     log = QueryLog(lane.settings, lane.measures)
-    answer = Answer(Recalled(()), {}, {0: Found(numbers={"ada": 1}, marks={1: 0})})
     for number in range(5):
-        log.note(f"question {number}", answer, 1.0, cached=False)
+        log.note(f"question {number}", (0, 1, 0), 0, 1.0, cached=False)
     assert [one.query for one in log.take()[0]] == ["question 2", "question 3", "question 4"]
     assert lane.measures.now().counts['memlane_questions_logged_total{result="dropped"}'] == 2
     assert log.take() == {}

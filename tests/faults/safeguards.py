@@ -9,6 +9,9 @@ _FORGET = "tests/integration/test_forget.py"
 _STORM = "tests/faults/test_storm.py"
 _LIMITS = "tests/faults/test_limits.py"
 _SPENDING = "tests/integration/test_spending.py"
+_VERSIONS = "tests/integration/test_versions.py"
+_COHERENCE = "tests/contract/test_coherence.py"
+_RENEWS = "storage/migrations/shard/0009_pre_versions.sql"
 _MONEY = "storage/migrations/control/0003_pre_limits.sql"
 
 
@@ -254,6 +257,48 @@ MUTANTS = (
         "    SELECT tenant, weight, 1 + (%(limit)s::int - scan.places) * weight / weights AS share\n",
         "    SELECT tenant, weight, %(limit)s::int AS share\n",
         ("tests/integration/test_shares.py",),
+    ),
+    *(
+        Mutant(
+            f"versions: {name}",
+            f"caches are not told that {meaning}",
+            _RENEWS,
+            "ON {shard}.agents FOR EACH ROW EXECUTE",
+            f"ON {{shard}}.agents FOR EACH ROW WHEN ({renews}) EXECUTE",
+            (f"{_VERSIONS}::test_every_change_renews_the_version[{test}]", _COHERENCE),
+        )
+        for name, meaning, renews, test in (
+            ("store", "a memory was stored", "NEW.memories <= OLD.memories", "remember"),
+            ("update", "one was updated", "OLD.memories <> NEW.memories OR OLD.version <> NEW.version", "update"),
+            ("forget one", "one was forgotten", "NEW.memories >= OLD.memories", "forget"),
+            ("forget matching", "what passes filters was forgotten", "NEW.memories >= OLD.memories", "forget matching"),
+            ("expiry", "one has expired and was removed", "NEW.memories >= OLD.memories", "expire"),
+            ("forget all", "an agent was forgotten", "NEW.forgotten_before = OLD.forgotten_before", "forget all"),
+        )
+    ),
+    Mutant(
+        "versions: attach",
+        "caches are not told that a vector came later",
+        _RENEWS,
+        "WHEN (OLD.state = 'stored' AND NEW.state = 'searchable')",
+        "WHEN (false)",
+        (f"{_VERSIONS}::test_every_change_renews_the_version[attach]",),
+    ),
+    Mutant(
+        "answers go by the version",
+        "an answer is given again whatever has changed",
+        "tasks/caches/levels.py",
+        "ids = self.version.epoch.bytes + self.version.version.bytes",
+        "ids = self.version.epoch.bytes",
+        (f"{_VERSIONS}::test_an_answer_is_under_its_version_and_not_given_after_its_time", _COHERENCE),
+    ),
+    Mutant(
+        "answers end with what is in them",
+        "an answer outlives the memories in it that expire",
+        "gateway/answers.py",
+        "ends = [memory.expires_at.timestamp() for memory in memories if memory.expires_at is not None]",
+        "ends: list[float] = []",
+        ("tests/contract/test_caches.py::test_an_answer_ends_with_what_is_in_it",),
     ),
 )
 """All of them, in the order of the table."""

@@ -1,0 +1,1 @@
+"""Caches in levels: in the process, in Redis and, for vectors, in Postgres behind them."""
