@@ -15,6 +15,7 @@ from memlane.errors import Forbidden, InvalidInput, MemlaneError, Unauthorized, 
 from memlane.gateway import openapi, overview, problems
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
+from memlane.gateway.groups import Groups
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
@@ -150,6 +151,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         settings=settings,
         lane=lane,
         threads=threads,
+        groups=Groups(lane, threads),
         questions=Questions(lane, threads, settings, tally.embedded),
         keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),

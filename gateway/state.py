@@ -11,6 +11,7 @@ from memlane.contract.health import Health
 from memlane.contract.status import BrokerStatus, NodeStatus
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
+from memlane.gateway.groups import Groups
 from memlane.gateway.metrics import Metrics
 from memlane.gateway.questions import Questions
 from memlane.gateway.rating import Rating
@@ -30,6 +31,7 @@ class Gateway:
     settings: Settings
     lane: Lane
     threads: NodeThreads
+    groups: Groups
     questions: Questions
     keys: Keys
     waiters: Waiters

@@ -27,8 +27,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One item that is offered for acceptance: identity, hash of its text, and the job's payload."""
+    """One item that is offered for acceptance: whose it is, identity, hash of its text, and the job's payload."""
 
+    tenant: str
     agent: int
     id: UUID
     hash: bytes
@@ -51,15 +52,18 @@ class _Refused(Exception):
         self.answers = answers
 
 
-def accept(shard: Shard, tenant: str, offers: Sequence[Offer]) -> list[Answer]:
-    """Accept a batch in one transaction; the answers are in the order of the offers."""
-    return _answers(shard.write(_SQL["accept"], _params(tenant, offers)))
+def accept(shard: Shard, offers: Sequence[Offer]) -> list[Answer]:
+    """Accept items in one transaction, whosever they are; the answers are in the order of the offers.
+
+    Of two with the same identity one comes out as unseen.
+    """
+    return _answers(shard.write(_SQL["accept"], _params(offers)))
 
 
-def accept_all_or_none(shard: Shard, tenant: str, offers: Sequence[Offer]) -> list[Answer]:
+def accept_all_or_none(shard: Shard, offers: Sequence[Offer]) -> list[Answer]:
     """As `accept`, but nothing is accepted when one of the offers is in conflict."""
     query = shard.render(_SQL["accept"])
-    params = {**_params(tenant, offers), "epoch": shard.epoch}
+    params = {**_params(offers), "epoch": shard.epoch}
     try:
         with shard.node.connection(writes=True) as connection, connection.transaction():
             answers = _answers(connection.execute(query, params).fetchall())
@@ -76,12 +80,19 @@ def states(shard: Shard, wanted: Sequence[tuple[int, UUID]]) -> dict[tuple[int, 
     return {(agent, id_): (State(state), error) for agent, id_, state, error in shard.run(_SQL["states"], params)}
 
 
-def _params(tenant: str, offers: Sequence[Offer]) -> dict[str, Any]:
+def _params(offers: Sequence[Offer]) -> dict[str, Any]:
     items = [
-        {"agent": o.agent, "id": str(o.id), "hash": o.hash.hex(), "thread": o.thread, "payload": o.payload}
+        {
+            "tenant": o.tenant,
+            "agent": o.agent,
+            "id": str(o.id),
+            "hash": o.hash.hex(),
+            "thread": o.thread,
+            "payload": o.payload,
+        }
         for o in offers
     ]
-    return {"tenant": tenant, "items": json.dumps(items, ensure_ascii=False, separators=(",", ":"))}
+    return {"items": json.dumps(items, ensure_ascii=False, separators=(",", ":"))}
 
 
 def _answers(rows: Sequence[Sequence[str | None]]) -> list[Answer]:

@@ -7,11 +7,12 @@ caller's path.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from memlane.contract import MemoryItem, Receipt, State
-from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, Unavailable
+from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NodeDown, Unavailable
 from memlane.storage import ids
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
@@ -24,8 +25,19 @@ from memlane.tasks.placed import Placed
 Result: TypeAlias = Receipt | MemlaneError
 """What became of one item: Conflict, Unavailable, RateLimited or BudgetExceeded are its own, and harm no other."""
 
+Identity: TypeAlias = tuple[str, UUID]
+"""An agent's name and a memory's id."""
+
 _TRIES = 5
-"""How often an item is offered again whose id somebody else accepts at the same moment."""
+"""How often an item is offered whose id somebody else accepts at the same moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Items of one tenant on their way to one shard."""
+
+    tenant: str
+    items: Sequence[Placed]
 
 
 def accept(lane: Lane, tenant: str, items: Sequence[MemoryItem], *, atomic: bool = False) -> list[Result]:
@@ -71,8 +83,8 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     """
     try:
         refused = admission.refused(lane, tenant, shard, part, atomic=atomic)
-        let_in = [placed for placed in part if placed.place not in refused]
-        results: dict[int, Result] = {**refused, **(_let_in(lane, tenant, shard, let_in, atomic) if let_in else {})}
+        let_in = Part(tenant, [placed for placed in part if placed.place not in refused])
+        results: dict[int, Result] = {**refused, **(_let_in(lane, shard, [let_in], atomic)[0] if let_in.items else {})}
     except Unavailable as error:
         if atomic:
             raise
@@ -84,36 +96,100 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     return results
 
 
-def _let_in(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic: bool) -> dict[int, Result]:
-    """Accept what no limit refuses."""
-    firsts: dict[tuple[str, UUID], Placed] = {}
-    for placed in part:
-        firsts.setdefault(placed.identity, placed)
-    answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
-    new = [placed for placed in firsts.values() if answers[placed.identity].outcome is Outcome.ACCEPTED]
-    admission.took(lane, tenant, part, new)
-    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in new if p.item.embedding is not None})
-    if new:
+def alone(lane: Lane, part: Part) -> bool:
+    """Whether a part goes without others: somebody may have to be asked whether it may come in, or it brings vectors."""
+    return bool(lane.cluster.rooms.of(part.tenant)) or any(placed.item.embedding for placed in part.items)
+
+
+def together(lane: Lane, shard: int, parts: Sequence[Part]) -> list[dict[int, Result]]:
+    """Accept parts of several callers on one shard in one transaction: each comes out as `on_shard` has it alone.
+
+    What one of them has in it that keeps the whole from being done is done to nobody else: then each goes alone.
+    """
+    refused = [admission.refused(lane, part.tenant, shard, part.items) for part in parts]
+    let_in = [
+        Part(part.tenant, [placed for placed in part.items if placed.place not in over])
+        for part, over in zip(parts, refused, strict=True)
+    ]
+    try:
+        accepted = _let_in(lane, shard, let_in, atomic=False)
+    except NodeDown as error:
+        accepted = [dict.fromkeys((placed.place for placed in part.items), error) for part in let_in]
+    except MemlaneError:
+        accepted = [_by_itself(lane, shard, part) for part in let_in]
+    return [{**over, **results} for over, results in zip(refused, accepted, strict=True)]
+
+
+def _by_itself(lane: Lane, shard: int, part: Part) -> dict[int, Result]:
+    try:
+        return _let_in(lane, shard, [part], atomic=False)[0]
+    except MemlaneError as error:
+        return dict.fromkeys((placed.place for placed in part.items), error)
+
+
+def _let_in(lane: Lane, shard: int, parts: Sequence[Part], atomic: bool) -> list[dict[int, Result]]:
+    """Accept what no limit refuses; for each part its results by place."""
+    firsts = [_firsts(part) for part in parts]
+    offered = [(part.tenant, placed) for part, its in zip(parts, firsts, strict=True) for placed in its.values()]
+    if not offered:
+        return [{} for _ in parts]
+    answers = iter(lane.cluster.on(shard, lambda here: _offer(lane, here, offered, atomic)))
+    results = [
+        _concluded(lane, part, its, {identity: next(answers) for identity in its})
+        for part, its in zip(parts, firsts, strict=True)
+    ]
+    if any(isinstance(one, Receipt) and one.state is State.ACCEPTED for its in results for one in its.values()):
         lane.wake(Kind.REMEMBER, shard)
-    return {placed.place: _result(placed, answers, firsts) for placed in part}
+    return results
 
 
-def _offer(
-    lane: Lane, shard: Shard, tenant: str, part: Sequence[Placed], atomic: bool
-) -> Mapping[tuple[str, UUID], Answer]:
-    """Offer items until each is known to be new, a duplicate or a conflict."""
-    numbers = lane.numbers.of(shard, tenant, {placed.item.agent for placed in part}, register=True)
+def _firsts(part: Part) -> dict[Identity, Placed]:
+    """The items of a part, of several with the same identity only the first."""
+    firsts: dict[Identity, Placed] = {}
+    for placed in part.items:
+        firsts.setdefault(placed.identity, placed)
+    return firsts
+
+
+def _concluded(
+    lane: Lane, part: Part, firsts: Mapping[Identity, Placed], answers: Mapping[Identity, Answer]
+) -> dict[int, Result]:
+    """What a part came to, noted and by place."""
+    new = [placed for identity, placed in firsts.items() if answers[identity].outcome is Outcome.ACCEPTED]
+    admission.took(lane, part.tenant, part.items, new)
+    if given := {p.hash: p.item.embedding for p in new if p.item.embedding is not None}:
+        embedding.keep_given(lane, part.tenant, given)
+    return {placed.place: _result(placed, answers, firsts) for placed in part.items}
+
+
+def _offer(lane: Lane, shard: Shard, offered: Sequence[tuple[str, Placed]], atomic: bool) -> list[Answer]:
+    """Offer items of tenants until each is known to be new, a duplicate or a conflict."""
     take = ids.accept_all_or_none if atomic else ids.accept
-    answers: dict[tuple[str, UUID], Answer] = {}
-    open_ = list(part)
-    for _ in range(_TRIES):
-        offers = [Offer(numbers[p.item.agent], p.id, p.hash, p.item.thread, payload(p.item)) for p in open_]
-        answers |= {p.identity: a for p, a in zip(open_, take(shard, tenant, offers), strict=True)}
-        unseen = [p for p in open_ if answers[p.identity].outcome is Outcome.UNSEEN]
+    offers = _offers(lane, shard, offered)
+    answers = take(shard, offers)
+    for _ in range(1, _TRIES):
+        unseen = [place for place, answer in enumerate(answers) if answer.outcome is Outcome.UNSEEN]
         if not unseen:
             return answers
-        open_ = open_ if atomic else unseen
-    raise Unavailable("the same ids are being accepted by somebody else")
+        if atomic:
+            answers = take(shard, offers)
+            continue
+        for place, answer in zip(unseen, take(shard, [offers[place] for place in unseen]), strict=True):
+            answers[place] = answer
+    if any(answer.outcome is Outcome.UNSEEN for answer in answers):
+        raise Unavailable("the same ids are being accepted by somebody else")
+    return answers
+
+
+def _offers(lane: Lane, shard: Shard, offered: Sequence[tuple[str, Placed]]) -> list[Offer]:
+    agents: defaultdict[str, set[str]] = defaultdict(set)
+    for tenant, placed in offered:
+        agents[tenant].add(placed.item.agent)
+    numbers = {tenant: lane.numbers.of(shard, tenant, names, register=True) for tenant, names in agents.items()}
+    return [
+        Offer(tenant, numbers[tenant][p.item.agent], p.id, p.hash, p.item.thread, payload(p.item))
+        for tenant, p in offered
+    ]
 
 
 def payload(item: MemoryItem) -> dict[str, Any]:
@@ -135,9 +211,7 @@ def payload(item: MemoryItem) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
-def _result(
-    placed: Placed, answers: Mapping[tuple[str, UUID], Answer], firsts: Mapping[tuple[str, UUID], Placed]
-) -> Result:
+def _result(placed: Placed, answers: Mapping[Identity, Answer], firsts: Mapping[Identity, Placed]) -> Result:
     """The receipt of an item, or the conflict; a second one in the same batch is judged by the first."""
     answer = answers[placed.identity]
     first = firsts[placed.identity]

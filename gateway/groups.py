@@ -1,0 +1,134 @@
+"""Groups: who hands something over for a shard while another is being taken in there joins whoever comes next.
+
+This is a group commit: the parts of several requests, whosever they are, go into one transaction, and each request
+gets its own answer. Nobody waits for company: where nothing is under way, whoever comes begins at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+
+from memlane.errors import NodeDown, Unavailable
+from memlane.gateway.threads import NodeThreads
+from memlane.tasks import accept
+from memlane.tasks.accept import Part, Result
+from memlane.tasks.lane import Lane
+
+_MOST_ITEMS = 256
+"""A group that has so many items takes in nobody else."""
+
+_LONG_S = 0.05
+"""A group that takes longer no longer keeps the next one from beginning: it may wait for a lock that is no concern of
+theirs."""
+
+
+@dataclass(eq=False, slots=True)
+class _Caller:
+    """Who waits for an answer."""
+
+    part: Part
+    context: Context
+    answer: asyncio.Future[dict[int, Result]]
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """Who waits at a shard, and whether a group of them is under way or about to be."""
+
+    waiting: deque[_Caller] = field(default_factory=deque)
+    busy: bool = False
+
+
+class Groups:
+    """The groups of a gateway, one shard's beside the other's.
+
+    Args:
+        lane: this process's.
+        threads: where they are taken in.
+    """
+
+    def __init__(self, lane: Lane, threads: NodeThreads) -> None:
+        self._lane = lane
+        self._threads = threads
+        self._most_waiting = lane.settings.gateway_queue
+        self._patience_s = lane.settings.statement_timeout_s + lane.settings.pool_wait_s
+        self._lines: dict[int, _Line] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def take(self, shard: int, part: Part) -> dict[int, Result]:
+        """Accept a request's part for a shard, with those of others; its own results by place.
+
+        Raises:
+            NodeDown: it took too long; whether it was done is not known.
+            Unavailable: too many wait already.
+        """
+        if accept.alone(self._lane, part):
+            lane = self._lane
+            return await self._threads.on_shard(shard, lambda: accept.on_shard(lane, part.tenant, shard, part.items))
+        line = self._lines.setdefault(shard, _Line())
+        if len(line.waiting) >= self._most_waiting:
+            raise Unavailable(f"too many calls wait for shard {shard}", 1.0)
+        caller = _Caller(part, copy_context(), asyncio.get_running_loop().create_future())
+        line.waiting.append(caller)
+        self._begin_soon(shard, line)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await caller.answer
+        except TimeoutError:
+            raise NodeDown(f"the node of shard {shard} does not answer") from None
+
+    def _begin_soon(self, shard: int, line: _Line) -> None:
+        """Begin a group once all who have come by now stand in the line, unless one is under way."""
+        if line.waiting and not line.busy:
+            line.busy = True
+            asyncio.get_running_loop().call_soon(self._begin, shard, line)
+
+    def _begin(self, shard: int, line: _Line) -> None:
+        group = _next(line)
+        if not group:
+            line.busy = False
+            return
+        # What is done belongs to the trace of whoever came first.
+        task = asyncio.get_running_loop().create_task(self._run(shard, line, group), context=group[0].context)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, shard: int, line: _Line, group: Sequence[_Caller]) -> None:
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(_LONG_S, self._go_on, shard, line)
+        parts = [caller.part for caller in group]
+        try:
+            found = await self._threads.on_shard(shard, lambda: accept.together(self._lane, shard, parts))
+        except Exception as error:  # noqa: BLE001  # each of them is told
+            for caller in _still_there(group):
+                caller.answer.set_exception(error)
+        else:
+            answers = dict(zip(group, found, strict=True))
+            for caller in _still_there(group):
+                caller.answer.set_result(answers[caller])
+        if loop.time() < late.when():
+            late.cancel()
+            self._go_on(shard, line)
+
+    def _go_on(self, shard: int, line: _Line) -> None:
+        line.busy = False
+        self._begin_soon(shard, line)
+
+
+def _next(line: _Line) -> list[_Caller]:
+    """Whoever is in the next group, in the order in which they came."""
+    group: list[_Caller] = []
+    items = 0
+    while line.waiting and items < _MOST_ITEMS:
+        caller = line.waiting.popleft()
+        if not caller.answer.done():
+            group.append(caller)
+            items += len(caller.part.items)
+    return group
+
+
+def _still_there(group: Iterable[_Caller]) -> Iterator[_Caller]:
+    """Those who have not gone away meanwhile."""
+    return (caller for caller in group if not caller.answer.done())
