@@ -31,7 +31,9 @@ class Straight:
 
     def __init__(self, routers: Iterable[APIRouter], metrics: Metrics) -> None:
         routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-        self._routes = {route.path: route for route in routes if "POST" in (route.methods or ()) and route.path in _PATHS}
+        self._routes = {
+            route.path: route for route in routes if "POST" in (route.methods or ()) and route.path in _PATHS
+        }
         inner: ASGIApp = CloseUnread(Measured(self._answer, metrics=metrics))
         self._app = ServerErrorMiddleware(inner, handler=problems.unexpected)
 
