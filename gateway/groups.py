@@ -1,7 +1,7 @@
-"""Groups: who hands something over for a shard while another is being taken in there joins whoever comes next.
+"""Groups: who hands something over for a node while others are being taken in there joins whoever comes next.
 
 This is a group commit: the parts of several requests, whosever they are, go into one transaction, and each request
-gets its own answer. Who comes to a shard at rest begins at once; right after a group the next one waits a moment, since
+gets its own answer. Who comes to a node at rest begins at once; right after a group the next one waits a moment, since
 those who were just answered mostly come again.
 """
 
@@ -17,11 +17,11 @@ from memlane.tasks import accept
 from memlane.tasks.accept import Part, Result
 from memlane.tasks.lane import Lane
 
-_MOST_ITEMS = 256
+_MOST_ITEMS = 512
 """A group that has so many items takes in nobody else."""
 
 _MOMENT_S = 0.0015
-"""How long the group after a group waits for more, and for how long a shard is not at rest after one."""
+"""How long the group after a group waits for more, and for how long a node is not at rest after one."""
 
 _LONG_S = 0.05
 """A group that takes longer no longer keeps the next one from beginning: it may wait for a lock that is no concern of
@@ -39,16 +39,16 @@ class _Caller:
 
 @dataclass(eq=False, slots=True)
 class _Line:
-    """Who waits at a shard, and whether a group of them is under way or about to be."""
+    """Who waits for a node, and whether a group of them is under way or about to be."""
 
     waiting: deque[_Caller] = field(default_factory=deque)
     busy: bool = False
     rests_at: float = 0.0
-    """From when on the shard is at rest, on the loop's clock."""
+    """From when on the node is at rest, on the loop's clock."""
 
 
 class Groups:
-    """The groups of a gateway, one shard's beside the other's.
+    """The groups of a gateway, one node's beside the other's.
 
     Args:
         lane: this process's.
@@ -60,57 +60,59 @@ class Groups:
         self._threads = threads
         self._most_waiting = lane.settings.gateway_queue
         self._patience_s = lane.settings.statement_timeout_s + lane.settings.pool_wait_s
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[str, _Line] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    async def take(self, shard: int, part: Part) -> dict[int, Result]:
+    async def take(self, part: Part) -> dict[int, Result]:
         """Accept a request's part for a shard, with those of others; its own results by place.
 
         Raises:
             NodeDown: it took too long; whether it was done is not known.
             Unavailable: too many wait already.
         """
-        if accept.alone(self._lane, part):
-            lane = self._lane
-            return await self._threads.on_shard(shard, lambda: accept.on_shard(lane, part.tenant, shard, part.items))
-        line = self._lines.setdefault(shard, _Line())
+        lane = self._lane
+        node = lane.cluster.node_of(part.shard)
+        if node is None or accept.alone(lane, part):
+            shard, tenant, items = part.shard, part.tenant, part.items
+            return await self._threads.on_shard(shard, lambda: accept.on_shard(lane, tenant, shard, items))
+        line = self._lines.setdefault(node, _Line())
         if len(line.waiting) >= self._most_waiting:
-            raise Unavailable(f"too many calls wait for shard {shard}", 1.0)
+            raise Unavailable(f"too many calls wait for node {node}", 1.0)
         caller = _Caller(part, copy_context(), asyncio.get_running_loop().create_future())
         line.waiting.append(caller)
-        self._begin_soon(shard, line)
+        self._begin_soon(line)
         try:
             async with asyncio.timeout(self._patience_s):
                 return await caller.answer
         except TimeoutError:
-            raise NodeDown(f"the node of shard {shard} does not answer") from None
+            raise NodeDown(f"node {node} does not answer") from None
 
-    def _begin_soon(self, shard: int, line: _Line) -> None:
+    def _begin_soon(self, line: _Line) -> None:
         """Begin a group once all who have come by now stand in the line, or a moment later; unless one is under way."""
         if line.waiting and not line.busy:
             line.busy = True
             loop = asyncio.get_running_loop()
             if loop.time() < line.rests_at:
-                loop.call_at(line.rests_at, self._begin, shard, line)
+                loop.call_at(line.rests_at, self._begin, line)
             else:
-                loop.call_soon(self._begin, shard, line)
+                loop.call_soon(self._begin, line)
 
-    def _begin(self, shard: int, line: _Line) -> None:
+    def _begin(self, line: _Line) -> None:
         group = _next(line)
         if not group:
             line.busy = False
             return
         # What is done belongs to the trace of whoever came first.
-        task = asyncio.get_running_loop().create_task(self._run(shard, line, group), context=group[0].context)
+        task = asyncio.get_running_loop().create_task(self._run(line, group), context=group[0].context)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run(self, shard: int, line: _Line, group: Sequence[_Caller]) -> None:
+    async def _run(self, line: _Line, group: Sequence[_Caller]) -> None:
         loop = asyncio.get_running_loop()
-        late = loop.call_later(_LONG_S, self._go_on, shard, line)
+        late = loop.call_later(_LONG_S, self._go_on, line)
         parts = [caller.part for caller in group]
         try:
-            found = await self._threads.on_shard(shard, lambda: accept.together(self._lane, shard, parts))
+            found = await self._threads.on_shard(parts[0].shard, lambda: accept.together(self._lane, parts))
         except Exception as error:  # noqa: BLE001  # each of them is told
             for caller in _still_there(group):
                 caller.answer.set_exception(error)
@@ -121,11 +123,11 @@ class Groups:
         if loop.time() < late.when():
             late.cancel()
             line.rests_at = loop.time() + _MOMENT_S
-            self._go_on(shard, line)
+            self._go_on(line)
 
-    def _go_on(self, shard: int, line: _Line) -> None:
+    def _go_on(self, line: _Line) -> None:
         line.busy = False
-        self._begin_soon(shard, line)
+        self._begin_soon(line)
 
 
 def _next(line: _Line) -> list[_Caller]:

@@ -7,12 +7,12 @@ caller's path.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from memlane.contract import MemoryItem, Receipt, State
-from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NodeDown, Unavailable
+from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NodeDown, ShardMoved, Unavailable
 from memlane.storage import ids
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
@@ -37,6 +37,7 @@ class Part:
     """Items of one tenant on their way to one shard."""
 
     tenant: str
+    shard: int
     items: Sequence[Placed]
 
 
@@ -83,8 +84,8 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     """
     try:
         refused = admission.refused(lane, tenant, shard, part, atomic=atomic)
-        let_in = Part(tenant, [placed for placed in part if placed.place not in refused])
-        results: dict[int, Result] = {**refused, **(_let_in(lane, shard, [let_in], atomic)[0] if let_in.items else {})}
+        let_in = Part(tenant, shard, [placed for placed in part if placed.place not in refused])
+        results: dict[int, Result] = {**refused, **_let_in(lane, [let_in], atomic)[0]}
     except Unavailable as error:
         if atomic:
             raise
@@ -97,50 +98,82 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
 
 
 def alone(lane: Lane, part: Part) -> bool:
-    """Whether a part goes without others: somebody may have to be asked whether it may come in, or it brings vectors."""
+    """Whether a part goes without others: whether it may come in may have to be asked, or it brings vectors."""
     return bool(lane.cluster.rooms.of(part.tenant)) or any(placed.item.embedding for placed in part.items)
 
 
-def together(lane: Lane, shard: int, parts: Sequence[Part]) -> list[dict[int, Result]]:
-    """Accept parts of several callers on one shard in one transaction: each comes out as `on_shard` has it alone.
+def together(lane: Lane, parts: Sequence[Part]) -> list[dict[int, Result]]:
+    """Accept parts of several callers in one transaction of their node: each comes out as `on_shard` has it alone.
 
-    What one of them has in it that keeps the whole from being done is done to nobody else: then each goes alone.
+    What one of them has in it that keeps the whole from being done is done to nobody else: then each shard goes alone,
+    and there each part.
     """
-    refused = [admission.refused(lane, part.tenant, shard, part.items) for part in parts]
+    refused = [admission.refused(lane, part.tenant, part.shard, part.items) for part in parts]
     let_in = [
-        Part(part.tenant, [placed for placed in part.items if placed.place not in over])
+        replace(part, items=[placed for placed in part.items if placed.place not in over])
         for part, over in zip(parts, refused, strict=True)
     ]
-    try:
-        accepted = _let_in(lane, shard, let_in, atomic=False)
-    except NodeDown as error:
-        accepted = [dict.fromkeys((placed.place for placed in part.items), error) for part in let_in]
-    except MemlaneError:
-        accepted = [_by_itself(lane, shard, part) for part in let_in]
+    accepted = _narrowed(lane, let_in)
     return [{**over, **results} for over, results in zip(refused, accepted, strict=True)]
 
 
-def _by_itself(lane: Lane, shard: int, part: Part) -> dict[int, Result]:
+def _narrowed(lane: Lane, parts: Sequence[Part]) -> list[dict[int, Result]]:
+    """Accept parts at once; where that cannot be, shard by shard, and then part by part."""
     try:
-        return _let_in(lane, shard, [part], atomic=False)[0]
+        return _let_in(lane, parts, atomic=False)
     except MemlaneError as error:
-        return dict.fromkeys((placed.place for placed in part.items), error)
+        if isinstance(error, NodeDown) or len(parts) == 1:
+            return [dict.fromkeys((placed.place for placed in part.items), error) for part in parts]
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for place, part in enumerate(parts):
+        places[part.shard].append(place)
+    smaller = list(places.values()) if len(places) > 1 else [[place] for place in range(len(parts))]
+    found = {
+        place: results
+        for some in smaller
+        for place, results in zip(some, _narrowed(lane, [parts[place] for place in some]), strict=True)
+    }
+    return [found[place] for place in range(len(parts))]
 
 
-def _let_in(lane: Lane, shard: int, parts: Sequence[Part], atomic: bool) -> list[dict[int, Result]]:
+def _let_in(lane: Lane, parts: Sequence[Part], atomic: bool) -> list[dict[int, Result]]:
     """Accept what no limit refuses; for each part its results by place."""
     firsts = [_firsts(part) for part in parts]
-    offered = [(part.tenant, placed) for part, its in zip(parts, firsts, strict=True) for placed in its.values()]
-    if not offered:
-        return [{} for _ in parts]
-    answers = iter(lane.cluster.on(shard, lambda here: _offer(lane, here, offered, atomic)))
+    offered: defaultdict[int, list[tuple[str, Placed]]] = defaultdict(list)
+    for part, its in zip(parts, firsts, strict=True):
+        if its:
+            offered[part.shard] += [(part.tenant, placed) for placed in its.values()]
+    answers = {number: iter(found) for number, found in _offered(lane, offered, atomic).items()}
     results = [
-        _concluded(lane, part, its, {identity: next(answers) for identity in its})
+        _concluded(lane, part, its, {identity: next(answers[part.shard]) for identity in its})
         for part, its in zip(parts, firsts, strict=True)
     ]
-    if any(isinstance(one, Receipt) and one.state is State.ACCEPTED for its in results for one in its.values()):
-        lane.wake(Kind.REMEMBER, shard)
+    for number in {part.shard for part, its in zip(parts, results, strict=True) if _any_new(its)}:
+        lane.wake(Kind.REMEMBER, number)
     return results
+
+
+def _any_new(results: Mapping[int, Result]) -> bool:
+    return any(isinstance(one, Receipt) and one.state is State.ACCEPTED for one in results.values())
+
+
+def _offered(
+    lane: Lane, offered: Mapping[int, Sequence[tuple[str, Placed]]], atomic: bool
+) -> Mapping[int, list[Answer]]:
+    """What became of the items of each shard."""
+    if not offered:
+        return {}
+    if len(offered) == 1:
+        ((number, items),) = offered.items()
+        return {number: lane.cluster.on(number, lambda here: _offer(lane, here, items, atomic))}
+    shards = [lane.cluster.shard(number) for number in sorted(offered)]
+    if len({shard.node.name for shard in shards}) > 1:
+        raise ShardMoved("some of the shards have moved to another node")
+    batches = [(shard, _offers(lane, shard, offered[shard.number])) for shard in shards]
+    return {
+        shard.number: _again(shard, offers, answers)
+        for (shard, offers), answers in zip(batches, ids.accept_at_once(batches), strict=True)
+    }
 
 
 def _firsts(part: Part) -> dict[Identity, Placed]:
@@ -163,22 +196,36 @@ def _concluded(
 
 
 def _offer(lane: Lane, shard: Shard, offered: Sequence[tuple[str, Placed]], atomic: bool) -> list[Answer]:
-    """Offer items of tenants until each is known to be new, a duplicate or a conflict."""
-    take = ids.accept_all_or_none if atomic else ids.accept
+    """Offer items of tenants to a shard."""
     offers = _offers(lane, shard, offered)
-    answers = take(shard, offers)
+    if not atomic:
+        return _again(shard, offers, ids.accept(shard, offers))
+    for _ in range(_TRIES):
+        answers = ids.accept_all_or_none(shard, offers)
+        if not _unseen(answers):
+            return answers
+    raise _taken_elsewhere()
+
+
+def _again(shard: Shard, offers: Sequence[Offer], answers: list[Answer]) -> list[Answer]:
+    """Offer those again that somebody else accepted at the same moment, until each is a duplicate or a conflict."""
     for _ in range(1, _TRIES):
-        unseen = [place for place, answer in enumerate(answers) if answer.outcome is Outcome.UNSEEN]
+        unseen = _unseen(answers)
         if not unseen:
             return answers
-        if atomic:
-            answers = take(shard, offers)
-            continue
-        for place, answer in zip(unseen, take(shard, [offers[place] for place in unseen]), strict=True):
+        for place, answer in zip(unseen, ids.accept(shard, [offers[place] for place in unseen]), strict=True):
             answers[place] = answer
-    if any(answer.outcome is Outcome.UNSEEN for answer in answers):
-        raise Unavailable("the same ids are being accepted by somebody else")
+    if _unseen(answers):
+        raise _taken_elsewhere()
     return answers
+
+
+def _unseen(answers: Sequence[Answer]) -> list[int]:
+    return [place for place, answer in enumerate(answers) if answer.outcome is Outcome.UNSEEN]
+
+
+def _taken_elsewhere() -> Unavailable:
+    return Unavailable("the same ids are being accepted by somebody else")
 
 
 def _offers(lane: Lane, shard: Shard, offered: Sequence[tuple[str, Placed]]) -> list[Offer]:

@@ -195,15 +195,15 @@ async def _on_shards(gateway: Gateway, tenant: str, items: Sequence[MemoryItem],
     if atomic:
         ((shard, part),) = parts.items()
         return await gateway.threads.on_shard(shard, lambda: accept.on_shard(lane, tenant, shard, part, atomic))
-    taken = [_taken(gateway, shard, Part(tenant, part)) for shard, part in parts.items()]
+    taken = [_taken(gateway, Part(tenant, shard, part)) for shard, part in parts.items()]
     found = [await taken[0]] if len(taken) == 1 else await asyncio.gather(*taken)
     return {place: result for results in found for place, result in results.items()}
 
 
-async def _taken(gateway: Gateway, shard: int, part: Part) -> dict[int, Result]:
+async def _taken(gateway: Gateway, part: Part) -> dict[int, Result]:
     """The results of a part by place; where nothing of it could be taken in, each says why."""
     try:
-        return await gateway.groups.take(shard, part)
+        return await gateway.groups.take(part)
     except Unavailable as error:
         return dict.fromkeys((placed.place for placed in part.items), error)
 
