@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from memlane.contract import State
@@ -12,6 +12,13 @@ from memlane.storage import queries
 from memlane.storage.cluster import Shard
 
 _SQL = queries.load("ids")
+
+
+Key: TypeAlias = tuple[int, UUID]
+"""An agent's number and a memory's id."""
+
+Known: TypeAlias = tuple[State, str | None]
+"""A state, and why it is parked, or waits for its vector."""
 
 
 class Outcome(StrEnum):
@@ -94,10 +101,28 @@ def accept_all_or_none(shard: Shard, offers: Sequence[Offer]) -> list[Answer]:
     return answers
 
 
-def states(shard: Shard, wanted: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], tuple[State, str | None]]:
+def states(shard: Shard, wanted: Sequence[Key]) -> dict[Key, Known]:
     """State, and why it is parked or waits for its vector, by agent's number and id; unknown ones are left out."""
-    params = {"agents": [agent for agent, _ in wanted], "ids": [id_ for _, id_ in wanted]}
-    return {(agent, id_): (State(state), error) for agent, id_, state, error in shard.run(_SQL["states"], params)}
+    return _states(shard.run(_SQL["states"], _wanted(wanted)))
+
+
+def states_at_once(wanted: Sequence[tuple[Shard, Sequence[Key]]]) -> list[dict[Key, Known]]:
+    """As `states`, on several shards of one node in one round trip."""
+    node = wanted[0][0].node
+    with node.connection() as connection, connection.pipeline():
+        cursors = [
+            connection.execute(shard.render(_SQL["states"]), _wanted(keys), prepare=True, binary=True)
+            for shard, keys in wanted
+        ]
+        return [_states(cursor.fetchall()) for cursor in cursors]
+
+
+def _wanted(keys: Sequence[Key]) -> dict[str, Any]:
+    return {"agents": [agent for agent, _ in keys], "ids": [id_ for _, id_ in keys]}
+
+
+def _states(rows: Sequence[Sequence[Any]]) -> dict[Key, Known]:
+    return {(agent, id_): (State(state), error) for agent, id_, state, error in rows}
 
 
 def _params(offers: Sequence[Offer]) -> dict[str, Any]:

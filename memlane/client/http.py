@@ -4,7 +4,6 @@ urllib3 carries it here, and aiohttp for asyncio (async_http.py): for a request 
 a third, and a tenth, of the processor time of a library that serves both ways.
 """
 
-import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 import certifi
 import urllib3
 
+from memlane.client.address import certificates
 from memlane.errors import Unavailable
 
 CONNECTIONS = 100
@@ -120,7 +120,7 @@ def proxy_of(where: SplitResult) -> str | None:
 
 def tls_trust() -> ssl.SSLContext:
     """Whose certificates are trusted: those that the environment names, or else certifi's."""
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    file, folder = certificates()
     if file or folder:
         return ssl.create_default_context(cafile=file, capath=folder)
     return ssl.create_default_context(cafile=certifi.where())
