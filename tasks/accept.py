@@ -108,13 +108,21 @@ def together(lane: Lane, parts: Sequence[Part]) -> list[dict[int, Result]]:
     What one of them has in it that keeps the whole from being done is done to nobody else: then each shard goes alone,
     and there each part.
     """
-    refused = [admission.refused(lane, part.tenant, part.shard, part.items) for part in parts]
+    refused = [_refused(lane, part) for part in parts]
     let_in = [
         replace(part, items=[placed for placed in part.items if placed.place not in over])
         for part, over in zip(parts, refused, strict=True)
     ]
     accepted = _narrowed(lane, let_in)
     return [{**over, **results} for over, results in zip(refused, accepted, strict=True)]
+
+
+def _refused(lane: Lane, part: Part) -> dict[int, MemlaneError]:
+    """Which items of a part are refused; all where it cannot be said."""
+    try:
+        return admission.refused(lane, part.tenant, part.shard, part.items)
+    except Unavailable as error:
+        return dict.fromkeys((placed.place for placed in part.items), error)
 
 
 def _narrowed(lane: Lane, parts: Sequence[Part]) -> list[dict[int, Result]]:
