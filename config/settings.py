@@ -368,7 +368,8 @@ class Settings(BaseSettings):
     gateway_threads: Count = 8
     """Threads, and so connections, of the gateway for each node; a node that hangs holds up only its own."""
     gateway_queue: Count = 256
-    """Calls that may wait for a node's threads, one for each shard that a batch touches; more are answered with 503."""
+    """Calls that may wait for a node's threads, and parts of requests, one for each shard, that may wait to be taken in
+    there together; more are answered with 503."""
     question_s: Seconds = 5.0
     """How long a recall waits for its question's vector before it goes by words alone; one of several agents also for
     each shard, before it names the agents there as missing."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
+from starlette.types import Receive, Scope, Send
 
 from memlane import __version__
 from memlane.config.settings import Serves, Settings
@@ -16,6 +17,7 @@ from memlane.gateway import openapi, overview, problems
 from memlane.gateway.answers import Answers
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
+from memlane.gateway.groups import Groups
 from memlane.gateway.metrics import Measured, Metrics
 from memlane.gateway.parameters import known_only
 from memlane.gateway.questions import Questions
@@ -40,6 +42,7 @@ from memlane.gateway.routes import (
 )
 from memlane.gateway.scraped import Scraped
 from memlane.gateway.state import Gateway
+from memlane.gateway.straight import Straight
 from memlane.gateway.tally import Tally
 from memlane.gateway.threads import NodeThreads
 from memlane.gateway.unread import CloseUnread
@@ -115,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
     app.add_middleware(CloseUnread)
+    app.straight = Straight(_ROUTERS[settings.serves], metrics)
     return app
 
 
@@ -129,7 +133,17 @@ _ROUTERS = {
 
 
 class _App(FastAPI):
-    """Completes what FastAPI says of the API."""
+    """Completes what FastAPI says of the API, and lets what comes by the thousand pass it by."""
+
+    straight: Straight
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and self.straight.serves(scope):
+            scope["app"] = self
+            await self.straight(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The description, made when somebody first asks for it."""
@@ -156,6 +170,7 @@ def _make(settings: Settings, metrics: Metrics) -> Gateway:
         threads=threads,
         answers=answers,
         questions=Questions(lane, threads, answers, settings, tally.embedded),
+        groups=Groups(lane, threads),
         keys=Keys(lane.cluster.control, settings.key_cache_s, tally.used),
         waiters=Waiters(lane, threads, settings.poll_s),
         tally=tally,

@@ -94,6 +94,11 @@ class Metrics:
         )
         self._shards = Gauge("memlane_shards", "Shards by whether they answer.", ("state",), registry=self.registry)
 
+    def took_in(self, outcomes: Mapping[str, int]) -> None:
+        """Items came to the door, by what became of them."""
+        for outcome, count in outcomes.items():
+            self.items.labels(outcome).inc(count)
+
     def refused(self, error: MemlaneError, items: int = 1) -> None:
         """Items were refused; those that were over a limit are counted by it."""
         if isinstance(error, BudgetExceeded):

@@ -134,17 +134,8 @@ def problem(error: MemlaneError) -> Response:
 
 def install(app: FastAPI) -> None:
     """Make every error of an app a problem."""
-
-    @app.exception_handler(MemlaneError)
-    async def ours(request: Request, error: MemlaneError) -> Response:
-        status = status_of(error)[0]
-        if status == 500:
-            log.error("request.failed", exc_info=error, why=str(error))
-        elif status > 500:
-            log.warning("request.failed", why=str(error))
-        answer = problem(error)
-        answer.headers.update(headers_for(request) or {})
-        return answer
+    app.exception_handler(MemlaneError)(ours)
+    app.exception_handler(Exception)(unexpected)
 
     @app.exception_handler(RequestValidationError)
     async def parameters(_request: Request, error: RequestValidationError) -> Response:
@@ -157,10 +148,23 @@ def install(app: FastAPI) -> None:
         body = {"type": "about:blank", "title": _title(code), "status": error.status_code, "code": code}
         return _response({**body, "detail": str(error.detail)}, error.status_code, dict(error.headers or {}))
 
-    @app.exception_handler(Exception)
-    async def unexpected(_request: Request, _error: Exception) -> Response:
-        body = {"type": "about:blank", "title": "Server error", "status": 500, "code": "server_error"}
-        return _response({**body, "detail": "an error that was not foreseen; the log has it"}, 500, {})
+
+async def ours(request: Request, error: MemlaneError) -> Response:
+    """The answer to a request that came to one of our errors."""
+    status = status_of(error)[0]
+    if status == 500:
+        log.error("request.failed", exc_info=error, why=str(error))
+    elif status > 500:
+        log.warning("request.failed", why=str(error))
+    answer = problem(error)
+    answer.headers.update(headers_for(request) or {})
+    return answer
+
+
+async def unexpected(_request: Request, _error: Exception) -> Response:
+    """The answer to a request that came to anything else; the server logs it."""
+    body = {"type": "about:blank", "title": "Server error", "status": 500, "code": "server_error"}
+    return _response({**body, "detail": "an error that was not foreseen; the log has it"}, 500, {})
 
 
 def headers_for(request: Request) -> Mapping[str, str] | None:

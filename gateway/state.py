@@ -12,6 +12,7 @@ from memlane.contract.status import BrokerStatus, NodeStatus
 from memlane.gateway.answers import Answers
 from memlane.gateway.auth import Keys
 from memlane.gateway.glance import Glance
+from memlane.gateway.groups import Groups
 from memlane.gateway.metrics import Metrics
 from memlane.gateway.questions import Questions
 from memlane.gateway.rating import Rating
@@ -32,6 +33,7 @@ class Gateway:
     lane: Lane
     threads: NodeThreads
     answers: Answers
+    groups: Groups
     questions: Questions
     keys: Keys
     waiters: Waiters

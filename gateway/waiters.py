@@ -8,24 +8,17 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TypeAlias
-from uuid import UUID
 
 import structlog
 
 from memlane.contract import State
 from memlane.errors import MemlaneError
+from memlane.gateway.looking import Looking, Seen
 from memlane.gateway.threads import NodeThreads
-from memlane.storage import ids
+from memlane.storage.ids import Key, Known
 from memlane.tasks.lane import Lane
 
 log = structlog.get_logger(__name__)
-
-Key: TypeAlias = tuple[int, UUID]
-"""An agent's number and a memory's id."""
-
-Known: TypeAlias = dict[Key, tuple[State, str | None]]
-"""States, and why something is parked, or waits for its vector."""
 
 _SHARE = 5.0
 """A look that took t is followed by a pause of at least so many t: looking costs no more than a sixth."""
@@ -37,7 +30,7 @@ class _Group:
 
     keys: list[Key]
     goal: State
-    known: Known = field(default_factory=dict)
+    known: Seen = field(default_factory=dict)
     there: asyncio.Event = field(default_factory=asyncio.Event)
 
     def missing(self) -> list[Key]:
@@ -45,7 +38,7 @@ class _Group:
         return [key for key in self.keys if not _there(self.known.get(key), self.goal)]
 
 
-def _there(known: tuple[State, str | None] | None, goal: State) -> bool:
+def _there(known: Known | None, goal: State) -> bool:
     return known is not None and (known[0].final or known[0].reached(goal))
 
 
@@ -53,8 +46,7 @@ class Waiters:
     """All who wait, by shard."""
 
     def __init__(self, lane: Lane, threads: NodeThreads, pause_s: float) -> None:
-        self._lane = lane
-        self._threads = threads
+        self._looking = Looking(lane, threads)
         self._pause_s = pause_s
         self._groups: dict[int, list[_Group]] = {}
         self._pollers: dict[int, asyncio.Task[None]] = {}
@@ -67,7 +59,7 @@ class Waiters:
             for group in groups:
                 group.there.set()
 
-    async def wait(self, shard: int, keys: Sequence[Key], goal: State, timeout_s: float) -> Known:
+    async def wait(self, shard: int, keys: Sequence[Key], goal: State, timeout_s: float) -> Seen:
         """How far memories have come when all have reached the goal, cannot, the time is up or the process ends.
 
         Unknown memories are left out.
@@ -89,19 +81,17 @@ class Waiters:
             self._groups[shard].remove(group)
         return group.known
 
-    async def look(self, shard: int, keys: Sequence[Key]) -> Known:
+    async def look(self, shard: int, keys: Sequence[Key]) -> Seen:
         """How far memories have come now."""
-        if not keys:
-            return {}
-        on = self._lane.cluster.on
-        return await self._threads.on_shard(shard, lambda: on(shard, lambda here: ids.states(here, keys)))
+        return await self._looking.look(shard, keys)
 
     async def _poll(self, shard: int) -> None:
         """Look for all who wait on a shard until nobody does."""
+        loop = asyncio.get_running_loop()
         try:
             pause_s = self._pause_s
             while self._groups.get(shard):
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(pause_s - loop.time() % self._pause_s)  # the looks of all shards fall together
                 begun = monotonic()
                 try:
                     await self._serve(shard)

@@ -56,15 +56,18 @@ class AgentNumbers:
 
     def of(self, shard: Shard, tenant: str, agents: Collection[str], *, register: bool) -> Mapping[str, int]:
         """The numbers of agents by name; unknown ones are registered, or else left out."""
-        with self._lock:
-            keys = {agent: (shard.number, tenant, agent) for agent in agents}
-            found = {agent: self._known[key] for agent, key in keys.items() if key in self._known}
+        found = self.known(shard.number, tenant, agents)
         missing = sorted(set(agents) - found.keys())
         if missing:
             found |= _numbers(shard, tenant, missing, register)
             with self._lock:
-                self._known.update({keys[agent]: found[agent] for agent in missing if agent in found})
+                self._known.update({(shard.number, tenant, name): found[name] for name in missing if name in found})
         return found
+
+    def known(self, shard: int, tenant: str, agents: Collection[str]) -> dict[str, int]:
+        """The numbers of those agents that are remembered, by name; asks nobody."""
+        with self._lock:
+            return {name: self._known[key] for name in agents if (key := (shard, tenant, name)) in self._known}
 
     def __len__(self) -> int:
         return len(self._known)

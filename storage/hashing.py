@@ -1,11 +1,13 @@
 """Where an agent or a text belongs: stable hashes that every process and version computes alike."""
 
+from functools import lru_cache
 from hashlib import blake2b, sha256
 
 HASH_VERSION = 1
 """Version of `shard_of`; recorded when the cluster is created and never changed in place."""
 
 
+@lru_cache(maxsize=65_536)
 def shard_of(tenant: str, agent: str, shard_count: int) -> int:
     """The shard, from 0, of an agent: BLAKE2b-64 over tenant and agent, modulo the shard count."""
     return _bucket(tenant.encode() + b"\x00" + agent.encode(), shard_count)

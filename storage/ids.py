@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from memlane.contract import State
@@ -12,6 +12,13 @@ from memlane.storage import queries
 from memlane.storage.cluster import Shard
 
 _SQL = queries.load("ids")
+
+
+Key: TypeAlias = tuple[int, UUID]
+"""An agent's number and a memory's id."""
+
+Known: TypeAlias = tuple[State, str | None]
+"""A state, and why it is parked, or waits for its vector."""
 
 
 class Outcome(StrEnum):
@@ -27,8 +34,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One item that is offered for acceptance: identity, hash of its text, and the job's payload."""
+    """One item that is offered for acceptance: whose it is, identity, hash of its text, and the job's payload."""
 
+    tenant: str
     agent: int
     id: UUID
     hash: bytes
@@ -51,15 +59,38 @@ class _Refused(Exception):
         self.answers = answers
 
 
-def accept(shard: Shard, tenant: str, offers: Sequence[Offer]) -> list[Answer]:
-    """Accept a batch in one transaction; the answers are in the order of the offers."""
-    return _answers(shard.write(_SQL["accept"], _params(tenant, offers)))
+def accept(shard: Shard, offers: Sequence[Offer]) -> list[Answer]:
+    """Accept items in one transaction, whosever they are; the answers are in the order of the offers.
+
+    Of two with the same identity one comes out as unseen.
+    """
+    return _answers(shard.write(_SQL["accept"], _params(offers)))
 
 
-def accept_all_or_none(shard: Shard, tenant: str, offers: Sequence[Offer]) -> list[Answer]:
+def accept_at_once(batches: Sequence[tuple[Shard, Sequence[Offer]]]) -> list[list[Answer]]:
+    """As `accept`, on several shards of one node in one transaction, so that all of it takes one commit.
+
+    Args:
+        batches: shards with what is offered there, by ascending number, so that nobody waits in a circle.
+
+    Raises:
+        MemlaneError: one of the shards refused; nothing was accepted anywhere.
+    """
+    node = batches[0][0].node
+    with node.connection(writes=True) as connection, connection.pipeline(), connection.transaction():
+        cursors = [
+            connection.execute(
+                shard.render(_SQL["accept"]), {**_params(offers), "epoch": shard.epoch}, prepare=True, binary=True
+            )
+            for shard, offers in batches
+        ]
+    return [_answers(cursor.fetchall()) for cursor in cursors]
+
+
+def accept_all_or_none(shard: Shard, offers: Sequence[Offer]) -> list[Answer]:
     """As `accept`, but nothing is accepted when one of the offers is in conflict."""
     query = shard.render(_SQL["accept"])
-    params = {**_params(tenant, offers), "epoch": shard.epoch}
+    params = {**_params(offers), "epoch": shard.epoch}
     try:
         with shard.node.connection(writes=True) as connection, connection.transaction():
             answers = _answers(connection.execute(query, params).fetchall())
@@ -70,18 +101,43 @@ def accept_all_or_none(shard: Shard, tenant: str, offers: Sequence[Offer]) -> li
     return answers
 
 
-def states(shard: Shard, wanted: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], tuple[State, str | None]]:
+def states(shard: Shard, wanted: Sequence[Key]) -> dict[Key, Known]:
     """State, and why it is parked or waits for its vector, by agent's number and id; unknown ones are left out."""
-    params = {"agents": [agent for agent, _ in wanted], "ids": [id_ for _, id_ in wanted]}
-    return {(agent, id_): (State(state), error) for agent, id_, state, error in shard.run(_SQL["states"], params)}
+    return _states(shard.run(_SQL["states"], _wanted(wanted)))
 
 
-def _params(tenant: str, offers: Sequence[Offer]) -> dict[str, Any]:
+def states_at_once(wanted: Sequence[tuple[Shard, Sequence[Key]]]) -> list[dict[Key, Known]]:
+    """As `states`, on several shards of one node in one round trip."""
+    node = wanted[0][0].node
+    with node.connection() as connection, connection.pipeline():
+        cursors = [
+            connection.execute(shard.render(_SQL["states"]), _wanted(keys), prepare=True, binary=True)
+            for shard, keys in wanted
+        ]
+        return [_states(cursor.fetchall()) for cursor in cursors]
+
+
+def _wanted(keys: Sequence[Key]) -> dict[str, Any]:
+    return {"agents": [agent for agent, _ in keys], "ids": [id_ for _, id_ in keys]}
+
+
+def _states(rows: Sequence[Sequence[Any]]) -> dict[Key, Known]:
+    return {(agent, id_): (State(state), error) for agent, id_, state, error in rows}
+
+
+def _params(offers: Sequence[Offer]) -> dict[str, Any]:
     items = [
-        {"agent": o.agent, "id": str(o.id), "hash": o.hash.hex(), "thread": o.thread, "payload": o.payload}
+        {
+            "tenant": o.tenant,
+            "agent": o.agent,
+            "id": str(o.id),
+            "hash": o.hash.hex(),
+            "thread": o.thread,
+            "payload": o.payload,
+        }
         for o in offers
     ]
-    return {"tenant": tenant, "items": json.dumps(items, ensure_ascii=False, separators=(",", ":"))}
+    return {"items": json.dumps(items, ensure_ascii=False, separators=(",", ":"))}
 
 
 def _answers(rows: Sequence[Sequence[str | None]]) -> list[Answer]:

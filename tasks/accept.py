@@ -7,11 +7,12 @@ caller's path.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from memlane.contract import MemoryItem, Receipt, State
-from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, Unavailable
+from memlane.errors import Conflict, FieldError, InvalidInput, MemlaneError, NodeDown, ShardMoved, Unavailable
 from memlane.storage import ids
 from memlane.storage.cluster import Shard
 from memlane.storage.hashing import text_hash
@@ -24,8 +25,20 @@ from memlane.tasks.placed import Placed
 Result: TypeAlias = Receipt | MemlaneError
 """What became of one item: Conflict, Unavailable, RateLimited or BudgetExceeded are its own, and harm no other."""
 
+Identity: TypeAlias = tuple[str, UUID]
+"""An agent's name and a memory's id."""
+
 _TRIES = 5
-"""How often an item is offered again whose id somebody else accepts at the same moment."""
+"""How often an item is offered whose id somebody else accepts at the same moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Items of one tenant on their way to one shard."""
+
+    tenant: str
+    shard: int
+    items: Sequence[Placed]
 
 
 def accept(lane: Lane, tenant: str, items: Sequence[MemoryItem], *, atomic: bool = False) -> list[Result]:
@@ -71,8 +84,8 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     """
     try:
         refused = admission.refused(lane, tenant, shard, part, atomic=atomic)
-        let_in = [placed for placed in part if placed.place not in refused]
-        results: dict[int, Result] = {**refused, **(_let_in(lane, tenant, shard, let_in, atomic) if let_in else {})}
+        let_in = Part(tenant, shard, [placed for placed in part if placed.place not in refused])
+        results: dict[int, Result] = {**refused, **_let_in(lane, [let_in], atomic)[0]}
     except Unavailable as error:
         if atomic:
             raise
@@ -84,36 +97,154 @@ def on_shard(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic
     return results
 
 
-def _let_in(lane: Lane, tenant: str, shard: int, part: Sequence[Placed], atomic: bool) -> dict[int, Result]:
-    """Accept what no limit refuses."""
-    firsts: dict[tuple[str, UUID], Placed] = {}
-    for placed in part:
+def alone(lane: Lane, part: Part) -> bool:
+    """Whether a part goes without others: whether it may come in may have to be asked, or it brings vectors."""
+    return bool(lane.cluster.rooms.of(part.tenant)) or any(placed.item.embedding for placed in part.items)
+
+
+def together(lane: Lane, parts: Sequence[Part]) -> list[dict[int, Result]]:
+    """Accept parts of several callers in one transaction of their node: each comes out as `on_shard` has it alone.
+
+    What one of them has in it that keeps the whole from being done is done to nobody else: then each shard goes alone,
+    and there each part.
+    """
+    refused = [_refused(lane, part) for part in parts]
+    let_in = [
+        replace(part, items=[placed for placed in part.items if placed.place not in over])
+        for part, over in zip(parts, refused, strict=True)
+    ]
+    accepted = _narrowed(lane, let_in)
+    return [{**over, **results} for over, results in zip(refused, accepted, strict=True)]
+
+
+def _refused(lane: Lane, part: Part) -> dict[int, MemlaneError]:
+    """Which items of a part are refused; all where it cannot be said."""
+    try:
+        return admission.refused(lane, part.tenant, part.shard, part.items)
+    except Unavailable as error:
+        return dict.fromkeys((placed.place for placed in part.items), error)
+
+
+def _narrowed(lane: Lane, parts: Sequence[Part]) -> list[dict[int, Result]]:
+    """Accept parts at once; where that cannot be, shard by shard, and then part by part."""
+    try:
+        return _let_in(lane, parts, atomic=False)
+    except MemlaneError as error:
+        if isinstance(error, NodeDown) or len(parts) == 1:
+            return [dict.fromkeys((placed.place for placed in part.items), error) for part in parts]
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for place, part in enumerate(parts):
+        places[part.shard].append(place)
+    smaller = list(places.values()) if len(places) > 1 else [[place] for place in range(len(parts))]
+    found = {
+        place: results
+        for some in smaller
+        for place, results in zip(some, _narrowed(lane, [parts[place] for place in some]), strict=True)
+    }
+    return [found[place] for place in range(len(parts))]
+
+
+def _let_in(lane: Lane, parts: Sequence[Part], atomic: bool) -> list[dict[int, Result]]:
+    """Accept what no limit refuses; for each part its results by place."""
+    firsts = [_firsts(part) for part in parts]
+    offered: defaultdict[int, list[tuple[str, Placed]]] = defaultdict(list)
+    for part, its in zip(parts, firsts, strict=True):
+        if its:
+            offered[part.shard] += [(part.tenant, placed) for placed in its.values()]
+    answers = {number: iter(found) for number, found in _offered(lane, offered, atomic).items()}
+    results = [
+        _concluded(lane, part, its, {identity: next(answers[part.shard]) for identity in its})
+        for part, its in zip(parts, firsts, strict=True)
+    ]
+    for number in {part.shard for part, its in zip(parts, results, strict=True) if _any_new(its)}:
+        lane.wake(Kind.REMEMBER, number)
+    return results
+
+
+def _any_new(results: Mapping[int, Result]) -> bool:
+    return any(isinstance(one, Receipt) and one.state is State.ACCEPTED for one in results.values())
+
+
+def _offered(
+    lane: Lane, offered: Mapping[int, Sequence[tuple[str, Placed]]], atomic: bool
+) -> Mapping[int, list[Answer]]:
+    """What became of the items of each shard."""
+    if not offered:
+        return {}
+    if len(offered) == 1:
+        ((number, items),) = offered.items()
+        return {number: lane.cluster.on(number, lambda here: _offer(lane, here, items, atomic))}
+    shards = [lane.cluster.shard(number) for number in sorted(offered)]
+    if len({shard.node.name for shard in shards}) > 1:
+        raise ShardMoved("some of the shards have moved to another node")
+    batches = [(shard, _offers(lane, shard, offered[shard.number])) for shard in shards]
+    return {
+        shard.number: _again(shard, offers, answers)
+        for (shard, offers), answers in zip(batches, ids.accept_at_once(batches), strict=True)
+    }
+
+
+def _firsts(part: Part) -> dict[Identity, Placed]:
+    """The items of a part, of several with the same identity only the first."""
+    firsts: dict[Identity, Placed] = {}
+    for placed in part.items:
         firsts.setdefault(placed.identity, placed)
-    answers = lane.cluster.on(shard, lambda here: _offer(lane, here, tenant, list(firsts.values()), atomic))
-    new = [placed for placed in firsts.values() if answers[placed.identity].outcome is Outcome.ACCEPTED]
-    admission.took(lane, tenant, part, new)
-    embedding.keep_given(lane, tenant, {p.hash: p.item.embedding for p in new if p.item.embedding is not None})
-    if new:
-        lane.wake(Kind.REMEMBER, shard)
-    return {placed.place: _result(placed, answers, firsts) for placed in part}
+    return firsts
 
 
-def _offer(
-    lane: Lane, shard: Shard, tenant: str, part: Sequence[Placed], atomic: bool
-) -> Mapping[tuple[str, UUID], Answer]:
-    """Offer items until each is known to be new, a duplicate or a conflict."""
-    numbers = lane.numbers.of(shard, tenant, {placed.item.agent for placed in part}, register=True)
-    take = ids.accept_all_or_none if atomic else ids.accept
-    answers: dict[tuple[str, UUID], Answer] = {}
-    open_ = list(part)
+def _concluded(
+    lane: Lane, part: Part, firsts: Mapping[Identity, Placed], answers: Mapping[Identity, Answer]
+) -> dict[int, Result]:
+    """What a part came to, noted and by place."""
+    new = [placed for identity, placed in firsts.items() if answers[identity].outcome is Outcome.ACCEPTED]
+    admission.took(lane, part.tenant, part.items, new)
+    if given := {p.hash: p.item.embedding for p in new if p.item.embedding is not None}:
+        embedding.keep_given(lane, part.tenant, given)
+    return {placed.place: _result(placed, answers, firsts) for placed in part.items}
+
+
+def _offer(lane: Lane, shard: Shard, offered: Sequence[tuple[str, Placed]], atomic: bool) -> list[Answer]:
+    """Offer items of tenants to a shard."""
+    offers = _offers(lane, shard, offered)
+    if not atomic:
+        return _again(shard, offers, ids.accept(shard, offers))
     for _ in range(_TRIES):
-        offers = [Offer(numbers[p.item.agent], p.id, p.hash, p.item.thread, payload(p.item)) for p in open_]
-        answers |= {p.identity: a for p, a in zip(open_, take(shard, tenant, offers), strict=True)}
-        unseen = [p for p in open_ if answers[p.identity].outcome is Outcome.UNSEEN]
+        answers = ids.accept_all_or_none(shard, offers)
+        if not _unseen(answers):
+            return answers
+    raise _taken_elsewhere()
+
+
+def _again(shard: Shard, offers: Sequence[Offer], answers: list[Answer]) -> list[Answer]:
+    """Offer those again that somebody else accepted at the same moment, until each is a duplicate or a conflict."""
+    for _ in range(1, _TRIES):
+        unseen = _unseen(answers)
         if not unseen:
             return answers
-        open_ = open_ if atomic else unseen
-    raise Unavailable("the same ids are being accepted by somebody else")
+        for place, answer in zip(unseen, ids.accept(shard, [offers[place] for place in unseen]), strict=True):
+            answers[place] = answer
+    if _unseen(answers):
+        raise _taken_elsewhere()
+    return answers
+
+
+def _unseen(answers: Sequence[Answer]) -> list[int]:
+    return [place for place, answer in enumerate(answers) if answer.outcome is Outcome.UNSEEN]
+
+
+def _taken_elsewhere() -> Unavailable:
+    return Unavailable("the same ids are being accepted by somebody else")
+
+
+def _offers(lane: Lane, shard: Shard, offered: Sequence[tuple[str, Placed]]) -> list[Offer]:
+    agents: defaultdict[str, set[str]] = defaultdict(set)
+    for tenant, placed in offered:
+        agents[tenant].add(placed.item.agent)
+    numbers = {tenant: lane.numbers.of(shard, tenant, names, register=True) for tenant, names in agents.items()}
+    return [
+        Offer(tenant, numbers[tenant][p.item.agent], p.id, p.hash, p.item.thread, payload(p.item))
+        for tenant, p in offered
+    ]
 
 
 def payload(item: MemoryItem) -> dict[str, Any]:
@@ -135,9 +266,7 @@ def payload(item: MemoryItem) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
-def _result(
-    placed: Placed, answers: Mapping[tuple[str, UUID], Answer], firsts: Mapping[tuple[str, UUID], Placed]
-) -> Result:
+def _result(placed: Placed, answers: Mapping[Identity, Answer], firsts: Mapping[Identity, Placed]) -> Result:
     """The receipt of an item, or the conflict; a second one in the same batch is judged by the first."""
     answer = answers[placed.identity]
     first = firsts[placed.identity]

@@ -103,7 +103,8 @@ def _weight(placed: Placed) -> tuple[str, int]:
     """An item's agent, and about how many bytes its job holds."""
     item = placed.item
     metadata = len(json.dumps(item.metadata)) if item.metadata else 0
-    return item.agent, _FIELDS_BYTES + len(item.content.encode()) + metadata
+    content = len(item.content) if item.content.isascii() else len(item.content.encode())
+    return item.agent, _FIELDS_BYTES + content + metadata
 
 
 def _over_budget(lane: Lane, tenant: str, shard: int, part: Sequence[Placed]) -> dict[int, BudgetExceeded]:

@@ -1,6 +1,8 @@
 """/v1/memories: hand over, read, list, forget."""
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,7 +49,7 @@ from memlane.gateway.state import Gateway, gateway_of
 from memlane.storage import memories, update
 from memlane.storage.cluster import Shard
 from memlane.tasks import accept, forget
-from memlane.tasks.accept import Result
+from memlane.tasks.accept import Part, Result
 from memlane.tasks.caches.levels import Kind
 from memlane.tasks.lane import Lane
 from memlane.tasks.update import update_memory as update_stored
@@ -178,8 +180,10 @@ async def _accept(request: Request, tenant: str, items: Sequence[MemoryItem], *,
     accepted = await _on_shards(gateway, tenant, [items[place] for place in let_through], atomic)
     results |= {let_through[place]: result for place, result in accepted.items()}
     gateway.tally.rejected(tenant, sum(isinstance(result, BudgetExceeded) for result in results.values()))
+    gateway.metrics.took_in(
+        Counter(status_of(one)[1] if isinstance(one, MemlaneError) else one.state.value for one in results.values())
+    )
     for result in results.values():
-        gateway.metrics.items.labels(status_of(result)[1] if isinstance(result, MemlaneError) else result.state).inc()
         if isinstance(result, MemlaneError):
             gateway.metrics.refused(result)
     return [results[place] for place in range(len(items))]
@@ -189,15 +193,20 @@ async def _on_shards(gateway: Gateway, tenant: str, items: Sequence[MemoryItem],
     """Accept items on their shards; the results by place."""
     lane = gateway.lane
     parts = accept.place(lane, tenant, items, atomic=atomic)
-    done = await gateway.threads.on_each(
-        parts, lambda shard: accept.on_shard(lane, tenant, shard, parts[shard], atomic)
-    )
-    results: dict[int, Result] = {}
-    for part, outcome in zip(parts.values(), done, strict=True):
-        if isinstance(outcome, Unavailable) and atomic:
-            raise outcome
-        results |= dict.fromkeys((p.place for p in part), outcome) if isinstance(outcome, Unavailable) else outcome
-    return results
+    if atomic:
+        ((shard, part),) = parts.items()
+        return await gateway.threads.on_shard(shard, lambda: accept.on_shard(lane, tenant, shard, part, atomic))
+    taken = [_taken(gateway, Part(tenant, shard, part)) for shard, part in parts.items()]
+    found = [await taken[0]] if len(taken) == 1 else await asyncio.gather(*taken)
+    return {place: result for results in found for place, result in results.items()}
+
+
+async def _taken(gateway: Gateway, part: Part) -> dict[int, Result]:
+    """The results of a part by place; where nothing of it could be taken in, each says why."""
+    try:
+        return await gateway.groups.take(part)
+    except Unavailable as error:
+        return dict.fromkeys((placed.place for placed in part.items), error)
 
 
 def _raise_if_all_failed(receipts: Sequence[Receipt | None], results: Sequence[Result]) -> None:

@@ -1,7 +1,7 @@
 """/v1/receipts: how far memories have come."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -14,10 +14,11 @@ from memlane.contract.text import Name
 from memlane.errors import NotFound
 from memlane.gateway.auth import tenant
 from memlane.gateway.bodies import answer, body_of, read
+from memlane.gateway.looking import Seen
 from memlane.gateway.parameters import AGENT
 from memlane.gateway.problems import failing
 from memlane.gateway.state import Gateway, gateway_of
-from memlane.gateway.waiters import Key, Known
+from memlane.storage.ids import Key
 
 router = APIRouter(tags=["receipts"])
 
@@ -66,12 +67,14 @@ async def _on_shard(
 ) -> list[Receipt]:
     lane = gateway.lane
     agents = {name.agent for name in names}
-    numbers = await gateway.threads.on_shard(
-        shard,
-        lambda: lane.cluster.on(shard, lambda here: lane.numbers.of(here, tenant, agents, register=False)),
-    )
+    numbers: Mapping[str, int] = lane.numbers.known(shard, tenant, agents)
+    if len(numbers) < len(agents):
+        numbers = await gateway.threads.on_shard(
+            shard,
+            lambda: lane.cluster.on(shard, lambda here: lane.numbers.of(here, tenant, agents, register=False)),
+        )
     keys: dict[Key, MemoryName] = {(numbers[n.agent], n.id): n for n in names if n.agent in numbers}
-    known: Known
+    known: Seen
     if wait is None:
         known = await gateway.waiters.look(shard, list(keys))
     else:

@@ -32,3 +32,8 @@ def _names_a_gateway(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port or a bracket that makes no sense
         return False
+
+
+def certificates() -> tuple[str | None, str | None]:
+    """The file and the folder of certificates that the environment trusts, if it names any."""
+    return os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")

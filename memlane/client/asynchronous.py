@@ -7,8 +7,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 from uuid import UUID
 
-import httpx
-
 from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
@@ -23,10 +21,11 @@ from memlane.client.fields import (
     asked_agents,
 )
 from memlane.client.front import Item, ParkedKind, moved, named_in_batches, only_one, with_ids
+from memlane.client.http import Answer
 from memlane.client.receipts import AsyncBatch, AsyncReceipt, Goal, all_of, asked, late, not_there
 from memlane.client.rest import merged, pause_before, refused, retryable
 from memlane.client.retrying import Retries, pause_s
-from memlane.client.synchronous import headers, unreachable
+from memlane.client.synchronous import headers
 from memlane.contract import (
     BatchResult,
     Ledger,
@@ -76,11 +75,14 @@ class AsyncClient:
         url, api_key = resolve(url, api_key)
         self._timeout = timeout
         self._retries = Retries(retries)
-        self._http = httpx.AsyncClient(base_url=url, headers=headers(api_key), timeout=timeout)
+        from memlane.client.async_http import AsyncConnections  # whoever does without asyncio need not load aiohttp
+
+        self._headers = headers(api_key)
+        self._connections = AsyncConnections(url)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,18 +104,8 @@ class AsyncClient:
                     raise
                 await asyncio.sleep(pause_s(planned, error))
 
-    async def _request(self, call: Call[Any]) -> httpx.Response:
-        try:
-            return await self._http.request(
-                call.method,
-                call.path,
-                content=call.body,
-                params=call.params,
-                headers=call.headers,
-                timeout=self._timeout + call.patience_s,
-            )
-        except httpx.TransportError as error:
-            raise Unavailable(unreachable(self._http.base_url, error)) from None
+    async def _request(self, call: Call[Any]) -> Answer:
+        return await self._connections.send(calls.request_of(call, self._headers, self._timeout))
 
     async def remember(self, agent: str, content: str, **fields: Unpack[MemoryFields]) -> AsyncReceipt:
         """As `Client.remember`."""

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
-import httpx
 from pydantic import BaseModel
 
 from memlane import errors
+from memlane.client.http import Answer, Request, path_of
 from memlane.contract import (
     BatchResult,
     Ledger,
@@ -173,27 +173,39 @@ def drop_parked(named: MemoryNames) -> Call[Changed]:
     return Call("POST", "/v1/jobs/parked/drop", _reads(Changed), _body(named))
 
 
-def understand(call: Call[T], response: httpx.Response) -> T:
+def request_of(call: Call[Any], headers: Mapping[str, str], timeout_s: float) -> Request:
+    """A call as it is sent.
+
+    Args:
+        call: it.
+        headers: what each request carries.
+        timeout_s: how long each step may take, beside what the server itself waits for.
+    """
+    every = {**headers, **call.headers} if call.headers else headers
+    return Request(call.method, path_of(call.path, call.params), call.body, every, timeout_s + call.patience_s)
+
+
+def understand(call: Call[T], answer: Answer) -> T:
     """What an answer means.
 
     Raises:
         MemlaneError: the one that the server raised.
     """
-    if response.is_success:
+    if 200 <= answer.status < 300:
         try:
-            return call.read(response.content)
+            return call.read(answer.content)
         except ValueError:
             raise ServerError(f"the answer of {call.method} {call.path} is not what it should be") from None
-    raise error_of(response)
+    raise error_of(answer)
 
 
-def error_of(response: httpx.Response) -> MemlaneError:
+def error_of(answer: Answer) -> MemlaneError:
     """The error that a problem+json stands for."""
     try:
-        problem = response.json()
+        problem = json.loads(answer.content)
         code, detail = str(problem["code"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        code, problem, detail = "", {}, f"the server answered {response.status_code}"
+        code, problem, detail = "", {}, f"the server answered {answer.status}"
     fields = [FieldError(e["field"], e["detail"], e.get("index")) for e in problem.get("errors", [])]
     match code:
         case "invalid_input" | "malformed" | "too_large" | "too_slow":
@@ -203,19 +215,19 @@ def error_of(response: httpx.Response) -> MemlaneError:
         case "budget_exceeded":
             return _budget(detail, problem)
         case "rate_limited":
-            return RateLimited(detail, retry_after_s(response), limit=problem.get("limit", "tenant"))
+            return RateLimited(detail, retry_after_s(answer), limit=problem.get("limit", "tenant"))
         case "unauthorized" | "forbidden" | "not_found" | "misconfigured":
             return _PLAIN[code](detail)
-    return _by_status(response, detail)
+    return _by_status(answer, detail)
 
 
-def _by_status(response: httpx.Response, detail: str) -> MemlaneError:
+def _by_status(answer: Answer, detail: str) -> MemlaneError:
     """What an answer means whose code says no more than its status; it may be that of a proxy."""
-    if response.status_code == 429:
-        return RateLimited(detail, retry_after_s(response))
-    if response.status_code in (502, 503, 504):
-        return Unavailable(detail, retry_after_s(response))
-    return ServerError(f"{response.status_code}: {detail}")
+    if answer.status == 429:
+        return RateLimited(detail, retry_after_s(answer))
+    if answer.status in (502, 503, 504):
+        return Unavailable(detail, retry_after_s(answer))
+    return ServerError(f"{answer.status}: {detail}")
 
 
 def _budget(detail: str, problem: Mapping[str, Any]) -> BudgetExceeded:
@@ -228,10 +240,10 @@ def _budget(detail: str, problem: Mapping[str, Any]) -> BudgetExceeded:
     )
 
 
-def retry_after_s(response: httpx.Response) -> float:
+def retry_after_s(answer: Answer) -> float:
     """What the server asks us to wait, in seconds."""
     try:
-        return float(response.headers.get("retry-after", "1"))
+        return float(answer.headers.get("retry-after", "1"))
     except ValueError:
         return 1.0
 

@@ -5,12 +5,11 @@ from time import sleep
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
-
 from memlane.client import calls, costs
 from memlane.client.address import resolve
 from memlane.client.calls import Call
 from memlane.client.front import Front
+from memlane.client.http import Answer, Connections
 from memlane.client.rest import merged, pause_before, refused, retryable
 from memlane.client.retrying import Retries, pause_s
 from memlane.contract import (
@@ -54,11 +53,12 @@ class Client(Front):
         url, api_key = resolve(url, api_key)
         self._timeout = timeout
         self._retries = Retries(retries)
-        self._http = httpx.Client(base_url=url, headers=headers(api_key), timeout=timeout)
+        self._headers = headers(api_key)
+        self._connections = Connections(url)
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -85,18 +85,8 @@ class Client(Front):
                     raise
                 sleep(pause_s(planned, error))
 
-    def _request(self, call: Call[Any]) -> httpx.Response:
-        try:
-            return self._http.request(
-                call.method,
-                call.path,
-                content=call.body,
-                params=call.params,
-                headers=call.headers,
-                timeout=self._timeout + call.patience_s,
-            )
-        except httpx.TransportError as error:
-            raise Unavailable(unreachable(self._http.base_url, error)) from None
+    def _request(self, call: Call[Any]) -> Answer:
+        return self._connections.send(calls.request_of(call, self._headers, self._timeout))
 
     def forget_agent(self, agent: str) -> None:  # noqa: D102  # as in Front
         self.send(calls.forget_agent(agent))
@@ -180,8 +170,3 @@ class Client(Front):
 def headers(api_key: str) -> dict[str, str]:
     """What each request carries."""
     return {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-
-
-def unreachable(url: httpx.URL, error: httpx.TransportError) -> str:
-    """A line about a connection that failed."""
-    return f"{url.host}:{url.port or url.scheme} does not answer ({type(error).__name__})"

@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from memlane.contract import limits
 
+_MOST_UTF8 = 4
+"""Bytes that a character has at most in UTF-8."""
+
 
 def clean(value: str) -> str:
     """Refuse what Postgres or UTF-8 cannot hold: NUL and lone surrogates.
@@ -20,15 +23,18 @@ def clean(value: str) -> str:
     """
     if "\x00" in value:
         raise PydanticCustomError("nul", "must not contain NUL characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("surrogate", "must not contain lone surrogates") from None
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise PydanticCustomError("surrogate", "must not contain lone surrogates") from None
     return value
 
 
 def _at_most_bytes(limit: int) -> AfterValidator:
     def check(value: str) -> str:
+        if len(value) * _MOST_UTF8 <= limit:
+            return value
         size = len(value.encode())
         if size > limit:
             raise PydanticCustomError(
@@ -106,7 +112,7 @@ def _strings(value: object, depth: int = 0) -> Iterator[str]:
 
 def _speakable(value: str) -> str:
     """A name stands in URLs and in lines for people: no control characters, and not what a path calls itself."""
-    if any(unicodedata.category(sign) == "Cc" for sign in value):
+    if not value.isprintable() and any(unicodedata.category(sign) == "Cc" for sign in value):
         raise PydanticCustomError("control", "must not contain control characters")
     if value in (".", ".."):
         raise PydanticCustomError("dots", "must not be . or ..")

@@ -1,9 +1,11 @@
 -- name: accept
--- Take in a batch: identities first, then jobs for the new ones, and the ledger, all or nothing.
+-- Take in what tenants hand over: identities first, then jobs for the new ones, and the ledger, all or nothing.
 WITH items AS MATERIALIZED (
-    SELECT nextval('{shard}.numbers') AS number, i.agent, i.id, decode(i.hash, 'hex') AS hash, i.thread, i.payload, i.place
-    FROM ROWS FROM (jsonb_to_recordset(%(items)s) AS (agent bigint, id uuid, hash text, thread text, payload jsonb))
-         WITH ORDINALITY AS i(agent, id, hash, thread, payload, place),
+    SELECT nextval('{shard}.numbers') AS number, i.tenant, i.agent, i.id, decode(i.hash, 'hex') AS hash, i.thread,
+           i.payload, i.place
+    FROM ROWS FROM (jsonb_to_recordset(%(items)s)
+                    AS (tenant text, agent bigint, id uuid, hash text, thread text, payload jsonb))
+         WITH ORDINALITY AS i(tenant, agent, id, hash, thread, payload, place),
          {shard}.fence(%(epoch)s)
 ), fresh AS (
     INSERT INTO {shard}.ids (agent, id, number, content_hash)
@@ -20,13 +22,13 @@ WITH items AS MATERIALIZED (
     RETURNING agent, thread, turns
 ), open AS (
     INSERT INTO {shard}.jobs (number, kind, tenant, agent, id, position, payload)
-    SELECT number, 'remember', %(tenant)s, agent, id,
+    SELECT number, 'remember', tenant, agent, id,
            turns.turns - count(*) OVER (PARTITION BY agent, thread)
                        + row_number() OVER (PARTITION BY agent, thread ORDER BY number),
            payload
     FROM fresh JOIN items USING (number) LEFT JOIN turns USING (agent, thread)
 ), outcomes AS (
-    SELECT items.place,
+    SELECT items.place, items.tenant,
            CASE WHEN fresh.number IS NOT NULL THEN 'accepted'
                 WHEN ids.id IS NULL THEN 'unseen'          -- someone else's insert is newer than this statement
                 WHEN ids.content_hash = items.hash THEN 'duplicate'
@@ -38,9 +40,9 @@ WITH items AS MATERIALIZED (
     LEFT JOIN {shard}.agents agents ON agents.number = items.agent
 ), counted AS (
     INSERT INTO {shard}.ledger (tenant, event, count)
-    SELECT %(tenant)s, CASE outcome WHEN 'conflict' THEN 'rejected' ELSE outcome END, count(*)
+    SELECT tenant, CASE outcome WHEN 'conflict' THEN 'rejected' ELSE outcome END, count(*)
     FROM outcomes WHERE outcome <> 'unseen'
-    GROUP BY outcome
+    GROUP BY tenant, outcome
 )
 SELECT outcome, state FROM outcomes ORDER BY place;
 

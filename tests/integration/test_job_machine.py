@@ -246,8 +246,8 @@ class Lives(RuleBasedStateMachine):
     def accept(self, owner: tuple[str, str], which: list[int]) -> None:
         """New memories, and the same once more."""
         agent = self.agents[owner]
-        offers = [offer(agent, UUID(int=n), CONTENTS[n % len(CONTENTS)]) for n in which]
-        for made, answer in zip(offers, ids.accept(self.shard, owner[0], offers), strict=True):
+        offers = [offer(owner[0], agent, UUID(int=n), CONTENTS[n % len(CONTENTS)]) for n in which]
+        for made, answer in zip(offers, ids.accept(self.shard, offers), strict=True):
             before = self.memories.get((agent, made.id))
             content = made.payload["content"]
             if before is None:
@@ -267,7 +267,7 @@ class Lives(RuleBasedStateMachine):
     def accept_other_content(self, n: int) -> None:
         """The same id with another content changes nothing."""
         memory = pick(list(self.memories.values()), n)
-        (answer,) = ids.accept(self.shard, memory.owner[0], [offer(memory.agent, memory.id, "coffee")])
+        (answer,) = ids.accept(self.shard, [offer(memory.owner[0], memory.agent, memory.id, "coffee")])
         assert answer.outcome is Outcome.CONFLICT
         self.count(memory.owner[0], Event.REJECTED)
 
@@ -597,10 +597,10 @@ def pick(some: Sequence[T], n: int) -> T:
     return some[n % len(some)]
 
 
-def offer(agent: int, id_: UUID, content: str) -> Offer:
+def offer(tenant: str, agent: int, id_: UUID, content: str) -> Offer:
     """A memory to be accepted."""
     payload = {"kind": "fact", "content": content, "importance": 0.5}
-    return Offer(agent, id_, sha256(content.encode()).digest(), None, payload)
+    return Offer(tenant, agent, id_, sha256(content.encode()).digest(), None, payload)
 
 
 MOVES: Mapping[str, Callable[[Lives], object]] = {

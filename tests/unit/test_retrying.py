@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-import httpx
 import pytest
 
 from memlane.client.calls import error_of as error_of_answer
+from memlane.client.http import Answer
 from memlane.client.rest import merged, pause_before, refused, retryable
 from memlane.client.retrying import Retries, pause_s
 from memlane.contract import BatchResult, Receipt, Rejection, State, wire
@@ -68,7 +68,7 @@ def told(error: MemlaneError) -> dict[str, object]:
 def test_an_error_comes_back_as_it_was(error: MemlaneError) -> None:
     """As an answer of its own, and as a rejection in a batch."""
     answer = problem(error)
-    came = httpx.Response(answer.status_code, headers=dict(answer.headers), content=bytes(answer.body))
+    came = Answer(answer.status_code, dict(answer.headers), bytes(answer.body))
     assert told(error_of_answer(came)) == told(error)
     rejection = wire.load(Rejection, wire.dump(rejection_of(3, status_of(error)[0], error)))
     assert (rejection.index, rejection.status, rejection.retryable) == (3, answer.status_code, error.retryable)
@@ -81,7 +81,7 @@ def test_whole_seconds_are_never_too_few() -> None:
 
 
 def test_a_limit_that_another_server_answers_with() -> None:
-    found = error_of_answer(httpx.Response(429, headers={"retry-after": "3"}, text="slow down"))
+    found = error_of_answer(Answer(429, {"retry-after": "3"}, b"slow down"))
     assert isinstance(found, RateLimited)
     assert found.retry_after_s == 3.0
 
