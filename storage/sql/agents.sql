@@ -15,7 +15,7 @@ SELECT number, agent FROM {shard}.agents WHERE number = ANY(%(numbers)s::bigint[
 
 -- name: find
 -- What recall has to know of an agent before it chooses a statement.
-SELECT a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0)
+SELECT a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0), coalesce(p.ef_search, 0)
 FROM {shard}.agents a
 LEFT JOIN {shard}.promotions p ON p.agent = a.number AND p.model = %(model)s
 WHERE a.tenant = %(tenant)s AND a.agent = %(agent)s;
