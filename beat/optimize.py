@@ -15,9 +15,9 @@ import structlog
 from memlane.beat.duty import Slice
 from memlane.contract.upkeep import Knob
 from memlane.errors import MemlaneError
-from memlane.storage import indexes, jobs, progress, upkeep
+from memlane.storage import indexes, jobs, upkeep
 from memlane.storage.cluster import Shard
-from memlane.storage.indexes import Asked, Known, Outgrown, Sung
+from memlane.storage.indexes import Asked, Known, Outgrown, Sung, Told
 from memlane.storage.jobs import Kind
 from memlane.tasks import canary, indexing
 from memlane.tasks import optimize as work
@@ -25,8 +25,6 @@ from memlane.tasks.indexing import Claimant, Doing, Room, Step
 from memlane.tasks.lane import Lane
 
 log = structlog.get_logger(__name__)
-
-DUTY = "optimize"
 
 _MIB = 1024 * 1024
 
@@ -66,7 +64,10 @@ def optimize(lane: Lane, slice_: Slice) -> str:
             log.warning("optimize.node_skipped", node=name, why=str(error))
     _sing(lane, seen, Slice(slice_.left_s * _SINGING), did)
     for one in seen:
-        _tell(lane, one.shard)
+        try:
+            _tell(lane, one.shard)
+        except MemlaneError as error:
+            log.warning("optimize.not_told", shard=one.shard.number, why=str(error))
     return ", ".join(f"{what} {count}" for what, count in sorted(did.items())) or "nothing was due"
 
 
@@ -189,13 +190,9 @@ def _follow(lane: Lane, shard: Shard, one: Known, step: tuple[Step, int], did: C
 
 
 def _tell(lane: Lane, shard: Shard) -> None:
-    """Keep in control how the indexes of a shard are doing, for the looks at the whole and for /metrics."""
+    """Say how the indexes of a shard are doing."""
     found = [one for one in indexes.known(shard, lane.model.name) if one.upto]
     recalls = [one.recall for one in found if one.recall is not None]
-    told = {
-        "indexes": len(found),
-        "bytes": sum(one.bytes for one in found),
-        "recall": min(recalls, default=None),
-        "low": sum(recall < lane.settings.index_recall for recall in recalls),
-    }
-    progress.keep(lane.cluster.control, DUTY, str(shard.number), told)
+    low = sum(recall < lane.settings.index_recall for recall in recalls)
+    told = Told(len(found), sum(one.bytes for one in found), min(recalls, default=None), low)
+    indexes.tell(lane.cluster.control, shard.number, told)

@@ -165,8 +165,8 @@ class Settings(BaseSettings):
     """What building one may take of a node's memory, in MiB: a larger graph is written bit by bit, which takes far
     longer."""
     index_recall: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """The recall@10 against exact search, on questions that were asked, below which more of an index is looked at, or it
-    is built better, or given up."""
+    """The recall@10 against exact search, on questions that were asked, below which more of an index is looked at, or
+    it is built better, or given up."""
 
     # --- memory -----------------------------------------------------------------------------
     child_memory_mb: Annotated[int, Field(ge=64)] = 1000

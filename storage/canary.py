@@ -19,7 +19,7 @@ _SAME = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """An agent that has an index over its vectors up to a number, in a table, and how much of it is looked at, at least."""
+    """An agent that has an index over its vectors up to a number, in a table; so much is looked at, at least."""
 
     agent: int
     upto: int

@@ -1,14 +1,17 @@
 """The indexes of large agents: which there are, how they are doing, and what is known of those that have none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from memlane.storage import queries
+from memlane.contract.upkeep import AgentIndex
+from memlane.storage import progress, queries
 from memlane.storage.cluster import Shard
 from memlane.storage.nodes import Node
 
 _SQL = queries.load("indexes")
+
+_DUTY = "optimize"
 
 ASKED_WITHIN_S = 7 * 86_400.0
 """Questions that are older do not count: nobody keeps them for longer by default."""
@@ -102,9 +105,54 @@ class Sung:
     ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How the indexes of a shard are doing, as the duty saw them last.
+
+    Attributes:
+        indexes: how many there are.
+        bytes: what they take.
+        recall: the lowest recall@10 that the canary found; missing before it sang.
+        low: how many have too low a recall.
+    """
+
+    indexes: int
+    bytes: int
+    recall: float | None
+    low: int
+
+
 def known(shard: Shard, model: str) -> list[Known]:
     """The agents of a shard that have an index for a model, or may have none for now, by number."""
     return [Known(*row) for row in shard.run(_SQL["known"], {"model": model})]
+
+
+def shown(shard: Shard, model: str) -> list[AgentIndex]:
+    """The same, as operators see them."""
+    return [_shown(shard.number, one) for one in known(shard, model)]
+
+
+def _shown(shard: int, one: Known) -> AgentIndex:
+    return AgentIndex(
+        one.tenant,
+        one.name,
+        shard,
+        one.memories,
+        one.bytes,
+        one.m,
+        one.ef_construction,
+        one.questions,
+        one.vectors,
+        one.tail,
+        one.ef_search,
+        one.recall,
+        one.ms,
+        one.asked,
+        one.asked_at,
+        one.built_at,
+        one.sung_at,
+        one.exact_until,
+    )
 
 
 def outgrown(shard: Shard, model: str, promote_at: int) -> list[Outgrown]:
@@ -171,3 +219,13 @@ def serving(shard: Shard) -> int:
 def taken(node: Node, shards: Sequence[Shard]) -> int:
     """How many bytes the indexes of vectors take in those shards of a node."""
     return int(node.run(_SQL["taken"].render(), {"schemas": [shard.schema for shard in shards]})[0][0])
+
+
+def tell(control: Node, shard: int, found: Told) -> None:
+    """Keep in control how the indexes of a shard are doing, for looks at the whole and for /metrics."""
+    progress.keep(control, _DUTY, str(shard), asdict(found))
+
+
+def told(control: Node) -> Mapping[int, Told]:
+    """How the indexes are doing, by shard."""
+    return {int(shard): Told(**found) for shard, found in progress.of(control, _DUTY).items()}
