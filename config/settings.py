@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     # --- indexes of large agents --------------------------------------------------------------
     optimize_every_s: Annotated[int, Field(ge=60, le=86_400)] = 600
     """How often it is looked which agents shall have an index of their own, and how well each answers."""
-    promote_at: Count = 20_000
+    promote_at: Count = 10_000
     """Vectors of one agent from which it gets an index of its own; with less than half as many it loses it again."""
     indexes_per_shard: Annotated[int, Field(ge=0, le=1000)] = 100
     """How many agents of a shard may have one: each that there is makes planning on its shard slower."""

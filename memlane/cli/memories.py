@@ -252,15 +252,13 @@ def embed(
 def optimize(
     session: Session,
     agent: Annotated[str | None, typer.Argument(help="Whose memories; not with --list.")] = None,
-    listed: Annotated[
-        bool, typer.Option("--list", help="Show the indexes that there are; needs the admin key.")
-    ] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Show all indexes; needs the admin key.")] = False,
 ) -> None:
     """Bring an agent's statistics up to date, and give it an index of its own if it is large; or show all indexes.
 
     Example: memlane optimize agent-1
     """
-    if listed == (agent is not None):
+    if listed is (agent is not None):
         raise typer.BadParameter("name an agent, or say --list")
     if agent is None:
         upkeep.list_indexes(session)

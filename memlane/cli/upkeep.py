@@ -1,4 +1,4 @@
-"""vacuums, tune, and the list of indexes: what upkeep does by itself, and the knobs that an operator may turn instead."""
+"""vacuums, indexes, tune: what upkeep does by itself, and the knobs that an operator may turn instead."""
 
 from typing import Annotated
 
@@ -32,20 +32,9 @@ def list_indexes(session: Session) -> None:
     """Show the indexes of large agents, those that miss most first."""
     with session.admin() as admin:
         found = admin.indexes()
-    columns = [
-        "tenant",
-        "agent",
-        "memories",
-        "newer",
-        "MB",
-        "built with",
-        "looks at",
-        "recall@10",
-        "ms",
-        "asked",
-        "last",
-    ]
-    session.out.result(found, table("", columns, [_index(one) for one in found]) if found else "no agent has an index")
+    how = ["memories", "newer", "MB", "built with", "looks at", "recall@10", "ms", "asked", "last"]
+    rows = [_index(one) for one in found]
+    session.out.result(found, table("", ["tenant", "agent", *how], rows) if found else "no agent has an index")
 
 
 def _index(one: AgentIndex) -> tuple[object, ...]:

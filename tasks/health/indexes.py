@@ -5,8 +5,8 @@ from memlane.contract.health import Component, Finding, Severity, component
 from memlane.tasks.health.facts import ControlFacts
 
 _ADVICE = (
-    "memlane optimize --list shows which; what helps is tried by itself, at each run of the duty: more of an index is looked "
-    "at, then it is built better, then the agent is searched exactly"
+    "memlane optimize --list shows which; what helps is tried at each run of the duty: more of an index is looked at, "
+    "then it is built better, then the agent is searched exactly"
 )
 
 
