@@ -162,8 +162,7 @@ class Settings(BaseSettings):
     """What the indexes of all agents on a node may take together, in MiB; one of 100,000 vectors with 384 dimensions
     takes 112. Agents that are asked more come first."""
     index_build_mb: Annotated[int, Field(ge=64)] = 1024
-    """What building one may take of a node's memory, in MiB: a larger graph is written bit by bit, which takes far
-    longer."""
+    """What building one may take of a node's memory, in MiB: what does not fit is added on disk, which takes longer."""
     index_recall: Annotated[float, Field(gt=0, le=1)] = 0.95
     """The recall@10 against exact search, on questions that were asked, below which more of an index is looked at, or
     it is built better, or given up."""

@@ -71,8 +71,7 @@ class Build:
         upto: up to this number.
         m: neighbours of a vector in the graph.
         ef_construction: how many are looked at for them.
-        memory_mb: what the graph may take while it is built, in MiB; a larger one is written to disk bit by bit,
-            which takes many times as long.
+        memory_mb: what the graph may take while it is built, in MiB; what does not fit is added on disk.
     """
 
     agent: int

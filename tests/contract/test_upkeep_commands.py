@@ -89,8 +89,8 @@ def test_indexes_are_listed(operator: Callable[..., Any], lane: Lane, settings: 
     shard = lane.cluster.shard(lane.cluster.shard_of("acme", "ada"))
     with sql(settings, shard.node.name) as connection:
         connection.execute(
-            f"INSERT INTO {shard.schema}.promotions (agent, model, upto, index_name, m, ef_construction, ef_search, tail)"
-            f" VALUES (1, '{lane.model.name}', 1, 'gone', 24, 200, 301, 7)".encode()
+            f"INSERT INTO {shard.schema}.promotions (agent, model, upto, index_name, m, ef_construction, ef_search,"
+            f" tail) VALUES (1, '{lane.model.name}', 1, 'gone', 24, 200, 301, 7)".encode()
         )
         connection.execute(
             f"INSERT INTO {shard.schema}.canaries (agent, model, recall, questions, ms, at)"

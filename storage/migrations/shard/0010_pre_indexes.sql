@@ -12,9 +12,9 @@ ALTER TABLE {shard}.promotions
 CREATE TABLE {shard}.canaries (
     agent       bigint NOT NULL,
     model       text NOT NULL,
-    recall      real,                        -- recall@10, in the mean
+    recall      float8,                      -- recall@10, in the mean
     questions   int NOT NULL DEFAULT 0,      -- how many were asked for that
-    ms          real,                        -- how long a look into the index took, the median
+    ms          float8,                      -- how long a look into the index took, the median
     at          timestamptz,
     rung        smallint NOT NULL DEFAULT 0, -- how much better than its size asks for an index has to be built
     exact_until timestamptz,                 -- until then no index is built: none was good enough
