@@ -85,7 +85,8 @@ def _seen(lane: Lane, shard: Shard) -> _Seen:
 
 def _share(lane: Lane, here: Sequence[_Seen], did: Counter[str]) -> None:
     """Share out what indexes may take on a node: demote who gets nothing, ask for those that are due."""
-    room = Room(lane.settings.indexes_per_shard, lane.settings.index_mb * _MIB)
+    others = sum(indexes.taken(one.shard, lane.model.name).others_bytes for one in here)
+    room = Room(lane.settings.indexes_per_shard, lane.settings.index_mb * _MIB - others)
     wanted = {(one.shard, one.agent) for one in indexing.chosen([*_claimants(lane, here)], room)}
     for seen in here:
         number = seen.shard.number
@@ -128,7 +129,8 @@ def _claimants(lane: Lane, here: Sequence[_Seen]) -> Sequence[Claimant]:
 def _is_due(lane: Lane, one: Known) -> bool:
     """Whether the job would build an index again; what is dead in it is looked after by vacuum."""
     long_tail = (one.tail or 0) > work.TAIL_SHARE * one.memories
-    return one.memories >= lane.settings.promote_at and (long_tail or _awaits_better(one))
+    gone = one.bytes == 0
+    return one.memories >= lane.settings.promote_at and (gone or long_tail or _awaits_better(one))
 
 
 def _awaits_better(one: Known) -> bool:

@@ -106,6 +106,15 @@ class Sung:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """How many indexes a model has in a shard, and how many bytes these take, and those of other models."""
+
+    indexes: int
+    bytes: int
+    others_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """How the indexes of a shard are doing, as the duty saw them last.
 
@@ -211,14 +220,9 @@ def demote(shard: Shard, agent: int, model: str) -> str | None:
     return rows[0][0] if rows else None
 
 
-def serving(shard: Shard) -> int:
-    """How many indexes the agents of a shard have, for any model."""
-    return int(shard.run(_SQL["serving"])[0][0])
-
-
-def taken(node: Node, shards: Sequence[Shard]) -> int:
-    """How many bytes the indexes of vectors take in those shards of a node."""
-    return int(node.run(_SQL["taken"].render(), {"schemas": [shard.schema for shard in shards]})[0][0])
+def taken(shard: Shard, model: str) -> Taken:
+    """What the indexes of a shard take."""
+    return Taken(*shard.run(_SQL["taken"], {"model": model})[0])
 
 
 def tell(control: Node, shard: int, found: Told) -> None:

@@ -53,6 +53,7 @@ class Promotion:
         vectors: how many were in it when it was built; missing where nobody counted.
         m: neighbours of a vector in the graph.
         ef_construction: how many were looked at for them.
+        there: whether it exists; somebody may have dropped it by hand.
     """
 
     upto: int
@@ -60,6 +61,7 @@ class Promotion:
     vectors: int | None = None
     m: int = 16
     ef_construction: int = 64
+    there: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,9 @@ def _shape(count: int, care: Care) -> tuple[int, int]:
 
 
 def _is_due(lane: Lane, shard: Shard, agent: int, before: Promotion, count: int, care: Care) -> bool:
-    """Whether too much is newer than an index, too much of what it was built of is gone, or it has to be better."""
+    """Whether an index is gone, too much is newer, too much of what it was built of is gone, or it has to be better."""
+    if not before.there:
+        return True
     tail = upkeep.tail(shard, agent, lane.table, before.upto)
     built = before.vectors or 0
     gone = built - (count - tail)
@@ -149,8 +151,9 @@ def _is_due(lane: Lane, shard: Shard, agent: int, before: Promotion, count: int,
 
 def _has_room(lane: Lane, shard: Shard, count: int) -> bool:
     """Whether one more index fits into what a shard and its node may have."""
-    if indexes.serving(shard) >= lane.settings.indexes_per_shard:
+    model = lane.model
+    if indexes.taken(shard, model.name).indexes >= lane.settings.indexes_per_shard:
         return False
-    here = [one for one in lane.cluster.shards() if one.node is shard.node]
-    more = indexing.index_bytes(count, lane.model.dims, indexing.shape(count).m)
-    return indexes.taken(shard.node, here) + more <= lane.settings.index_mb * _MIB
+    here = [indexes.taken(one, model.name) for one in lane.cluster.shards() if one.node is shard.node]
+    more = indexing.index_bytes(count, model.dims, indexing.shape(count).m)
+    return sum(one.bytes + one.others_bytes for one in here) + more <= lane.settings.index_mb * _MIB

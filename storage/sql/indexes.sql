@@ -69,12 +69,10 @@ WHERE agent = %(agent)s AND model = %(model)s;
 -- From now on an agent is searched exactly.
 DELETE FROM {shard}.promotions WHERE agent = %(agent)s AND model = %(model)s RETURNING index_name;
 
--- name: serving
--- How many agents of a shard have an index, of any model.
-SELECT count(*)::int FROM {shard}.promotions;
-
 -- name: taken
--- How many bytes the indexes of vectors take in some schemas.
-SELECT coalesce(sum(pg_relation_size(c.oid)), 0)::bigint
-FROM pg_class c JOIN pg_am m ON m.oid = c.relam
-WHERE m.amname = 'hnsw' AND c.relnamespace = ANY(SELECT oid FROM pg_namespace WHERE nspname = ANY(%(schemas)s::text[]));
+-- How many indexes a model has in a shard, and how many bytes those of it and of other models take.
+SELECT count(*) FILTER (WHERE model = %(model)s)::int,
+       coalesce(sum(size) FILTER (WHERE model = %(model)s), 0)::bigint,
+       coalesce(sum(size) FILTER (WHERE model <> %(model)s), 0)::bigint
+FROM (SELECT model, pg_relation_size(to_regclass('{shard}.' || quote_ident(index_name))) AS size
+      FROM {shard}.promotions) AS p;

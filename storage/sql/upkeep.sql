@@ -12,7 +12,8 @@ SET upto = EXCLUDED.upto, index_name = EXCLUDED.index_name, vectors = EXCLUDED.v
 
 -- name: promotion
 -- An agent's index, if it has one.
-SELECT upto, index_name, vectors, coalesce(m, 16), coalesce(ef_construction, 64)
+SELECT upto, index_name, vectors, coalesce(m, 16), coalesce(ef_construction, 64),
+       to_regclass('{shard}.' || quote_ident(index_name)) IS NOT NULL
 FROM {shard}.promotions WHERE agent = %(agent)s AND model = %(model)s;
 
 -- name: last_vector

@@ -196,6 +196,17 @@ def test_an_index_that_was_built_and_never_served_is_swept(small: Lane, shard: S
     assert upkeep.drop_left_indexes(shard) == [name]
 
 
+def test_an_index_that_was_dropped_by_hand_is_built_again(small: Lane, shard: Shard) -> None:
+    large(small)
+    run(small)
+    (name,) = hnsw(small, shard)
+    with sql(small.settings, shard.node.name) as connection:
+        connection.execute(f"DROP INDEX {shard.schema}.{name}".encode())
+    assert best(small, "topic 7 word 49 number 7") == "topic 7 word 49 number 7"
+    assert "asked for 1" in run(small)
+    assert hnsw(small, shard) == [f"{name}_again"[-63:]]
+
+
 def test_recall_never_lacks_an_index_while_it_is_built_again(small: Lane, shard: Shard) -> None:
     large(small)
     run(small)
