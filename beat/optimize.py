@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from random import sample
 from statistics import fmean, median
 
 import structlog
@@ -30,6 +31,9 @@ _MIB = 1024 * 1024
 
 _SINGING = 0.25
 """The part of the slice in which the canary sings: comparing exactly costs what it is to be compared with."""
+
+_COUNTING = 0.5
+"""The part in which tails are counted; chance says whose turn it is first, so that all have theirs."""
 
 _EXACT_S = 7 * 86_400.0
 """How long an agent is searched exactly for which no index was good enough."""
@@ -54,9 +58,10 @@ def optimize(lane: Lane, slice_: Slice) -> str:
     for shard in lane.cluster.shards():
         nodes.setdefault(shard.node.name, []).append(shard)
     seen: list[_Seen] = []
-    for name, shards in sorted(nodes.items()):
+    counting = Slice(slice_.left_s * _COUNTING)
+    for name, shards in sample(list(nodes.items()), len(nodes)):
         try:
-            here = [_seen(lane, shard) for shard in shards]
+            here = [_seen(lane, shard, counting) for shard in sample(shards, len(shards))]
             _share(lane, here, did)
             seen += here
         except MemlaneError as error:
@@ -71,16 +76,23 @@ def optimize(lane: Lane, slice_: Slice) -> str:
     return ", ".join(f"{what} {count}" for what, count in sorted(did.items())) or "nothing was due"
 
 
-def _seen(lane: Lane, shard: Shard) -> _Seen:
-    """What there is in a shard; how long the tails are is counted, and noted."""
+def _seen(lane: Lane, shard: Shard, counting: Slice) -> _Seen:
+    """What there is in a shard; how long the tails are is counted while there is time for that, and noted."""
     model = lane.model.name
     known = indexes.known(shard, model)
     outgrown = indexes.outgrown(shard, model, lane.settings.promote_at)
     asked = indexes.asked(shard, [*(one.agent for one in known), *(one.agent for one in outgrown)])
-    tails = {one.agent: upkeep.tail(shard, one.agent, lane.table, one.upto) for one in known if one.upto}
-    for agent, tail in tails.items():
-        indexes.note(shard, agent, model, tail, asked.get(agent, Asked()))
-    return _Seen(shard, [replace(one, tail=tails.get(one.agent)) for one in known], outgrown, asked)
+    noted = [_noted(lane, shard, one, asked.get(one.agent, Asked()), counting) for one in known]
+    return _Seen(shard, noted, outgrown, asked)
+
+
+def _noted(lane: Lane, shard: Shard, one: Known, asked: Asked, counting: Slice) -> Known:
+    """An agent with the length of its tail, as it is now or was at the last look."""
+    if not one.upto or counting.over:
+        return one
+    tail = upkeep.tail(shard, one.agent, lane.table, one.upto)
+    indexes.note(shard, one.agent, lane.model.name, tail, asked)
+    return replace(one, tail=tail)
 
 
 def _share(lane: Lane, here: Sequence[_Seen], did: Counter[str]) -> None:

@@ -48,7 +48,7 @@ class Known:
         asked: how often the agent was asked within a week before that; missing before the first.
         asked_at: when last, as the last look saw it.
         built_at: when the index was built.
-        recall: recall@10 against exact search, as the canary found it last; missing before that.
+        recall: recall@10 against exact search, as the canary found it last; missing before it asked this index.
         questions: how many questions it asked for that.
         ms: how long a look into the index took, the median.
         sung_at: when that was.

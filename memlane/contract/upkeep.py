@@ -157,8 +157,8 @@ class AgentIndex:
         vectors: how many it was built of; missing where nobody counted.
         tail: vectors that are newer, and are compared exactly beside it, at the last look.
         ef_search: how much of it a recall looks at; missing: as the knob says.
-        recall: recall@10 against exact search, as the canary found it; missing before it sang.
-        ms: how long a look into it took, the median; missing before it sang.
+        recall: recall@10 against exact search, as the canary found it; missing before it asked this index.
+        ms: how long a look into it took, the median; missing before that, too.
         asked: questions to the agent within a week before the last look, of the last 1,000.
         asked_at: the last of them.
         built_at: when it was built; missing without one.

@@ -1,12 +1,15 @@
 -- name: known
--- The indexes of agents for a model, how they are doing, and the agents that have none since none was good enough.
+-- The indexes of agents for a model, how they are doing, and the agents that have none since none was good enough. What
+-- the canary found of an index that was there before says nothing.
 SELECT number, a.tenant, a.agent, a.memories, coalesce(p.upto, 0), p.index_name, p.vectors,
        coalesce(pg_relation_size(to_regclass('{shard}.' || quote_ident(p.index_name))), 0), coalesce(p.m, 16),
-       coalesce(p.ef_construction, 64), p.ef_search, p.tail, p.asked, p.asked_at, p.built_at, c.recall, coalesce(c.questions, 0),
-       c.ms, c.at, coalesce(c.rung, 0), CASE WHEN c.exact_until > now() THEN c.exact_until END
+       coalesce(p.ef_construction, 64), p.ef_search, p.tail, p.asked, p.asked_at, p.built_at, sung.recall,
+       coalesce(sung.questions, 0), sung.ms, sung.at, coalesce(c.rung, 0),
+       CASE WHEN c.exact_until > now() THEN c.exact_until END
 FROM (SELECT * FROM {shard}.promotions WHERE model = %(model)s) AS p
 FULL JOIN (SELECT * FROM {shard}.canaries WHERE model = %(model)s) AS c ON c.agent = p.agent
 JOIN {shard}.agents a ON a.number = coalesce(p.agent, c.agent)
+LEFT JOIN LATERAL (SELECT c.recall, c.questions, c.ms, c.at WHERE c.at > p.built_at) AS sung ON true
 WHERE p.agent IS NOT NULL OR c.exact_until > now()
 ORDER BY a.number;
 
