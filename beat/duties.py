@@ -7,6 +7,7 @@ from memlane.beat.duty import Duty, Slice
 from memlane.beat.expire import expire
 from memlane.beat.health import health
 from memlane.beat.moments import moments
+from memlane.beat.optimize import optimize
 from memlane.beat.query_patterns import query_patterns
 from memlane.beat.retention import retention
 from memlane.beat.tell import tell
@@ -24,6 +25,7 @@ def _health(lane: Lane, _slice: Slice) -> str:
 
 DUTIES: Mapping[str, Duty] = {
     "vacuum": Duty(vacuum, lambda settings: settings.vacuum_every_s, 540.0),
+    "optimize": Duty(optimize, lambda settings: settings.optimize_every_s, 50.0),
     "tune": Duty(tune, lambda settings: settings.tune_every_s if settings.autotunes else None, 50.0),
     "retention": Duty(retention, lambda settings: settings.retention_every_s, 50.0),
     "expire": Duty(expire, lambda settings: settings.expire_every_s, 50.0),

@@ -107,7 +107,7 @@ class _Round:
         with upkeep.alone(shard) as mine:
             if not mine:
                 return
-            for name in upkeep.drop_broken_indexes(shard):
+            for name in upkeep.drop_left_indexes(shard):
                 log.info("index.broken_dropped", shard=shard.number, index=name)
                 self._note(Vacuumed(self.node.name, name, Action.DROP, "left unfinished", Ended.DONE, 0.0), shard)
 
@@ -175,7 +175,7 @@ class _Round:
                 self._drop_left(shard)
 
     def _drop_left(self, shard: Shard) -> None:
-        for name in upkeep.drop_broken_indexes(shard):
+        for name in upkeep.drop_left_indexes(shard):
             log.info("index.broken_dropped", shard=shard.number, index=name)
 
     def _do(self, connection: PatientConnection, chore: Chore, gone: int | None = None) -> Ended:

@@ -152,8 +152,22 @@ class Settings(BaseSettings):
     """How long a wake-up mark keeps others from waking the same shard."""
     agent_cache: Count = 100_000
     """How many agents' numbers a process remembers."""
-    promote_at: Count = 20_000
-    """Vectors of one agent from which optimize gives it an index of its own."""
+
+    # --- indexes of large agents --------------------------------------------------------------
+    optimize_every_s: Annotated[int, Field(ge=60, le=86_400)] = 600
+    """How often it is looked which agents shall have an index of their own, and how well each answers."""
+    promote_at: Count = 10_000
+    """Vectors of one agent from which it gets an index of its own; with less than half as many it loses it again."""
+    indexes_per_shard: Annotated[int, Field(ge=0, le=1000)] = 100
+    """How many agents of a shard may have one: each that there is makes planning on its shard slower."""
+    index_mb: Annotated[int, Field(ge=0)] = 4096
+    """What the indexes of all agents on a node may take together, in MiB; one of 100,000 vectors with 384 dimensions
+    takes 112. Agents that are asked more come first."""
+    index_build_mb: Annotated[int, Field(ge=64)] = 1024
+    """What building one may take of a node's memory, in MiB: what does not fit is added on disk, which takes longer."""
+    index_recall: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The recall@10 against exact search, on questions that were asked, below which more of an index is looked at, or
+    it is built better, or given up."""
 
     # --- memory -----------------------------------------------------------------------------
     child_memory_mb: Annotated[int, Field(ge=64)] = 1000

@@ -1,4 +1,4 @@
-"""Prometheus series of health: scores, incidents, advice, and how the duties do; what control said before stays."""
+"""Prometheus series of health: scores, incidents, advice, how duties and indexes do; what control said before stays."""
 
 from collections.abc import Container, Iterator, Mapping
 from time import monotonic
@@ -7,7 +7,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from memlane.contract.health import Health, Level, Scaling
-from memlane.storage import incidents, reports, ticks
+from memlane.storage import incidents, indexes, reports, ticks
+from memlane.storage.indexes import Told
 from memlane.storage.nodes import Node
 from memlane.storage.ticks import Runs
 
@@ -19,6 +20,7 @@ class Healthy(Collector):
         self._health: Health | None = None
         self._incidents: Mapping[Level, int] = {}
         self._runs: Mapping[str, Runs] = {}
+        self._indexes: Mapping[int, Told] = {}
         self._asked_at = 0.0
 
     def look(self, control: Node, duties: Container[str]) -> None:
@@ -35,12 +37,14 @@ class Healthy(Collector):
         self._health = last.health if last is not None else None
         self._incidents = incidents.counts(control)
         self._runs = {name: runs for name, runs in ticks.runs(control).items() if name in duties}
+        self._indexes = indexes.told(control)
         self._asked_at = monotonic()
 
     def collect(self) -> Iterator[Metric]:
         """The series, as Prometheus asks for them."""
         yield from self._scores()
         yield from self._duties()
+        yield from self._of_indexes()
 
     def _scores(self) -> Iterator[Metric]:
         score = _gauge("health_score", "The score of each component, 0 to 100.", "component")
@@ -68,6 +72,18 @@ class Healthy(Collector):
             for outcome, count in runs.outcomes.items():
                 outcomes.add_metric([duty, outcome], count)
         yield from (last, outcomes)
+
+    def _of_indexes(self) -> Iterator[Metric]:
+        """Those of large agents, by shard; no series names an agent."""
+        count = _gauge("indexes", "Indexes of large agents.", "shard")
+        size = _gauge("index_bytes", "What the indexes of large agents take.", "shard")
+        recall = _gauge("index_recall", "The lowest recall@10 of a large agent's index against exact search.", "shard")
+        for shard, told in self._indexes.items():
+            count.add_metric([str(shard)], told.indexes)
+            size.add_metric([str(shard)], told.bytes)
+            if told.recall is not None:
+                recall.add_metric([str(shard)], told.recall)
+        yield from (count, size, recall)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

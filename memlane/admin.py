@@ -42,7 +42,7 @@ from memlane.contract.status import (
     TenantLimits,
     TenantStatus,
 )
-from memlane.contract.upkeep import Knob, KnobStatus, Tuning, Vacuumed
+from memlane.contract.upkeep import AgentIndex, Knob, KnobStatus, Tuning, Vacuumed
 from memlane.errors import FieldError, InvalidInput
 
 T = TypeVar("T")
@@ -352,6 +352,10 @@ class Admin:
             limit: how many at most, up to 1,000.
         """
         return self._get("/vacuums", list[Vacuumed], {"shard": shard, "relation": relation, "limit": limit})
+
+    def indexes(self) -> Sequence[AgentIndex]:
+        """The indexes of large agents, those that miss most first: how they were built, and how well they answer."""
+        return self._get("/indexes", list[AgentIndex])
 
     def knobs(self) -> Sequence[KnobStatus]:
         """How each knob stands, its bounds, and who turned it."""

@@ -29,6 +29,7 @@ class Agent:
         forgotten_before: memories with a smaller number are forgotten.
         conditional: some of them may have expired or been superseded.
         indexed_upto: vectors up to this number are in an index of its own; 0 without one.
+        ef_search: how much of that index is looked at, at least.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Agent:
     forgotten_before: int
     conditional: bool
     indexed_upto: int
+    ef_search: int = 0
 
 
 class AgentNumbers:

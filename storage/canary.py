@@ -19,11 +19,12 @@ _SAME = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """An agent that has an index over its vectors up to a number, in a table."""
+    """An agent that has an index over its vectors up to a number, in a table; so much is looked at, at least."""
 
     agent: int
     upto: int
     table: str
+    ef_search: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Answer:
 def promoted(shard: Shard, model: str, table: str, limit: int) -> list[Promoted]:
     """Some agents that have an index, in any order."""
     rows = shard.run(_SQL["promoted"], {"model": model, "limit": limit})
-    return [Promoted(agent, upto, table) for agent, upto in rows]
+    return [Promoted(agent, upto, table, ef_search) for agent, upto, ef_search in rows]
 
 
 def sample(shard: Shard, one: Promoted, count: int) -> list[Vector]:

@@ -139,7 +139,8 @@ def _candidates(shard: Shard, agent: Agent, search: Search, form: str) -> list[C
         "most": _MOST,
     }
     by_index = form == "indexed_similarity"
-    rows = with_index(shard, statement, params, search.ef_search) if by_index else shard.node.run(statement, params)
+    ef_search = max(search.ef_search, agent.ef_search)
+    rows = with_index(shard, statement, params, ef_search) if by_index else shard.node.run(statement, params)
     return [Candidate(agent.name, *row) for row in rows]
 
 

@@ -7,9 +7,12 @@ from statistics import fmean, median
 import structlog
 
 from memlane.errors import MemlaneError
-from memlane.storage import canary
-from memlane.storage.canary import Answer
+from memlane.storage import canary, embedding_cache, indexes
+from memlane.storage.canary import Answer, Promoted
 from memlane.storage.cluster import Shard
+from memlane.storage.embedding_cache import Text
+from memlane.storage.indexes import Known
+from memlane.storage.wording import cache_key
 from memlane.tasks.lane import Lane
 from memlane.tasks.tuning import Canary
 
@@ -20,6 +23,9 @@ _AGENTS = 2
 
 _SAMPLES = 10
 """How many vectors of an agent are asked for."""
+
+_QUESTIONS = 20
+"""How many of the questions that an agent was asked are asked again."""
 
 
 def sing(lane: Lane, ef_search: int, over: Callable[[], bool] = lambda: False) -> Canary | None:
@@ -46,10 +52,23 @@ def sing(lane: Lane, ef_search: int, over: Callable[[], bool] = lambda: False) -
 
 
 def of_shard(lane: Lane, shard: Shard, ef_search: int, over: Callable[[], bool] = lambda: False) -> list[Answer]:
-    """What the indexes of some agents of a shard answer."""
+    """What the indexes of some agents of a shard answer, each looked at as far as a recall would."""
     return [
-        canary.ask(shard, one, vector, ef_search)
+        canary.ask(shard, one, vector, max(ef_search, one.ef_search))
         for one in canary.promoted(shard, lane.model.name, lane.table, _AGENTS)
         for vector in canary.sample(shard, one, _SAMPLES)
         if not over()
     ]
+
+
+def of_agent(lane: Lane, shard: Shard, known: Known, ef_search: int) -> list[Answer]:
+    """What an agent's index answers to what it was asked last; to some of its own vectors where too little is known.
+
+    The vectors of questions come from the cache: nothing is paid for.
+    """
+    one = Promoted(known.agent, known.upto, lane.table)
+    asked = [Text(known.tenant, cache_key(hash_)) for hash_ in indexes.questions(shard, known.agent, _QUESTIONS)]
+    vectors = [found.vector for found in embedding_cache.find(lane.cluster, lane.model.name, asked).values()]
+    if len(vectors) < _SAMPLES:
+        vectors += canary.sample(shard, one, _SAMPLES - len(vectors))
+    return [canary.ask(shard, one, vector, ef_search) for vector in vectors]

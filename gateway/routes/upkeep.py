@@ -1,4 +1,4 @@
-"""/v1/admin/vacuums, /knobs, /tunings: what vacuum did, and what auto-tune turns."""
+"""/v1/admin/vacuums, /knobs, /tunings, /indexes: what vacuum did, what auto-tune turns, large agents' indexes."""
 
 from typing import Annotated
 
@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from memlane.contract.text import Name
-from memlane.contract.upkeep import Knob, KnobRequest, KnobStatus, Tuning, Vacuumed
+from memlane.contract.upkeep import AgentIndex, Knob, KnobRequest, KnobStatus, Tuning, Vacuumed
 from memlane.gateway.auth import admin
 from memlane.gateway.bodies import answer, body_of, read
 from memlane.gateway.state import gateway_of
-from memlane.storage import knobs, vacuum
+from memlane.storage import indexes, knobs, vacuum
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(admin)])
 
@@ -67,3 +67,16 @@ async def list_tunings(request: Request, limit: Limit = 100) -> Response:
     gateway = gateway_of(request)
     control = gateway.lane.cluster.control
     return answer(await gateway.threads.on_control(lambda: knobs.history(control, limit)))
+
+
+@router.get("/indexes", response_model=list[AgentIndex])
+async def list_indexes(request: Request) -> Response:
+    """The indexes of large agents, those that miss most first: how they were built, and how well they answer."""
+    gateway = gateway_of(request)
+    lane = gateway.lane
+
+    def of_shard(number: int) -> list[AgentIndex]:
+        return lane.cluster.on(number, lambda shard: indexes.shown(shard, lane.model.name))
+
+    found = [one for shard in await gateway.threads.on_all(range(lane.cluster.shard_count), of_shard) for one in shard]
+    return answer(sorted(found, key=lambda one: 1.0 if one.recall is None else one.recall))

@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from memlane.cli import upkeep
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
 from memlane.client import Client
@@ -274,11 +275,20 @@ def embed(
 
 
 @connected
-def optimize(session: Session, agent: Agent) -> None:
-    """Bring an agent's statistics up to date, and give it an index of its own if it is large.
+def optimize(
+    session: Session,
+    agent: Annotated[str | None, typer.Argument(help="Whose memories; not with --list.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show all indexes; needs the admin key.")] = False,
+) -> None:
+    """Bring an agent's statistics up to date, and give it an index of its own if it is large; or show all indexes.
 
     Example: memlane optimize agent-1
     """
+    if listed is (agent is not None):
+        raise typer.BadParameter("name an agent, or say --list")
+    if agent is None:
+        upkeep.list_indexes(session)
+        return
     with session.client() as client:
         client.optimize(agent)
     session.out.result({"agent": agent}, "asked for; `memlane status` shows the job until it is done")

@@ -1,4 +1,4 @@
-"""vacuums and tune: what upkeep does by itself, and the knobs that an operator may turn instead."""
+"""vacuums, indexes, tune: what upkeep does by itself, and the knobs that an operator may turn instead."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from memlane.cli.output import table
 from memlane.cli.session import Session, connected
-from memlane.contract.upkeep import Knob, KnobStatus, Tuning, Vacuumed
+from memlane.contract.upkeep import AgentIndex, Knob, KnobStatus, Tuning, Vacuumed
 
 tune = typer.Typer(no_args_is_help=True, help="Auto-tune: the knobs that memlane turns by itself, and their history.")
 
@@ -26,6 +26,26 @@ def vacuums(
         found = admin.vacuums(shard=shard, relation=relation, limit=limit)
     columns = ["when", "where", "relation", "what", "why", "ms", "dead rows", "MB"]
     session.out.result(found, table("", columns, [_vacuumed(one) for one in found]) if found else "nothing was due")
+
+
+def list_indexes(session: Session) -> None:
+    """Show the indexes of large agents, those that miss most first."""
+    with session.admin() as admin:
+        found = admin.indexes()
+    how = ["memories", "newer", "MB", "built with", "looks at", "recall@10", "ms", "asked", "last"]
+    rows = [_index(one) for one in found]
+    session.out.result(found, table("", ["tenant", "agent", *how], rows) if found else "no agent has an index")
+
+
+def _index(one: AgentIndex) -> tuple[object, ...]:
+    built = f"m {one.m}, {one.ef_construction}"
+    if one.exact_until is not None:
+        built = f"none until {one.exact_until:%m-%d}"
+    measured = "" if one.recall is None else f"{one.recall:.3f} of {one.questions}"
+    ms = "" if one.ms is None else f"{one.ms:.1f}"
+    last = "" if one.asked_at is None else f"{one.asked_at:%m-%d %H:%M}"
+    mb, looks = f"{one.bytes / 1e6:.1f}", one.ef_search or "the knob"
+    return one.tenant, one.agent, one.memories, one.tail or 0, mb, built, looks, measured, ms, one.asked or 0, last
 
 
 def _vacuumed(one: Vacuumed) -> tuple[object, ...]:

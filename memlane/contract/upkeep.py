@@ -1,4 +1,4 @@
-"""Upkeep as an operator sees it: what vacuum did, and the knobs that auto-tune turns."""
+"""Upkeep as an operator sees it: what vacuum did, the knobs that auto-tune turns, and the indexes of large agents."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -139,3 +139,48 @@ class KnobRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     value: Annotated[int, Field(strict=True, ge=1, le=100_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIndex:
+    """The index of a large agent's vectors, or an agent that has none since none was good enough.
+
+    Attributes:
+        tenant: whose agent it is.
+        agent: the tenant's name for it.
+        shard: where it lives.
+        memories: how many it has.
+        bytes: the size of the index; 0 without one.
+        m: neighbours of a vector in its graph.
+        ef_construction: how many were looked at for them.
+        questions: how many the canary asked it last.
+        vectors: how many it was built of; missing where nobody counted.
+        tail: vectors that are newer, and are compared exactly beside it, at the last look.
+        ef_search: how much of it a recall looks at; missing: as the knob says.
+        recall: recall@10 against exact search, as the canary found it; missing before it asked this index.
+        ms: how long a look into it took, the median; missing before that, too.
+        asked: questions to the agent within a week before the last look, of the last 1,000.
+        asked_at: the last of them.
+        built_at: when it was built; missing without one.
+        sung_at: when the canary asked.
+        exact_until: until then the agent is searched exactly, since no index was good enough.
+    """
+
+    tenant: str
+    agent: str
+    shard: int
+    memories: int
+    bytes: int
+    m: int
+    ef_construction: int
+    questions: int
+    vectors: int | None = None
+    tail: int | None = None
+    ef_search: int | None = None
+    recall: float | None = None
+    ms: float | None = None
+    asked: int | None = None
+    asked_at: datetime | None = None
+    built_at: datetime | None = None
+    sung_at: datetime | None = None
+    exact_until: datetime | None = None

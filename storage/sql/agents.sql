@@ -15,7 +15,7 @@ SELECT number, agent FROM {shard}.agents WHERE number = ANY(%(numbers)s::bigint[
 
 -- name: find
 -- What recall has to know of agents before it chooses a statement.
-SELECT a.agent, a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0)
+SELECT a.agent, a.number, a.memories, a.words, a.forgotten_before, a.conditional > 0, coalesce(p.upto, 0), coalesce(p.ef_search, 0)
 FROM {shard}.agents a
 LEFT JOIN {shard}.promotions p ON p.agent = a.number AND p.model = %(model)s
 WHERE a.tenant = %(tenant)s AND a.agent = ANY(%(agents)s::text[]);
@@ -23,9 +23,9 @@ WHERE a.tenant = %(tenant)s AND a.agent = ANY(%(agents)s::text[]);
 -- name: newest
 -- The same of a tenant's newest agents, until they have so many memories together, and how many agents there are that
 -- have some. Those with an index of their own count for as much as looking into that costs.
-SELECT agent, number, memories, words, forgotten_before, conditional > 0, upto, agents
+SELECT agent, number, memories, words, forgotten_before, conditional > 0, upto, ef_search, agents
 FROM (
-    SELECT a.*, coalesce(p.upto, 0) AS upto, count(*) OVER () AS agents,
+    SELECT a.*, coalesce(p.upto, 0) AS upto, coalesce(p.ef_search, 0) AS ef_search, count(*) OVER () AS agents,
            coalesce(sum(CASE WHEN p.agent IS NULL THEN a.memories ELSE least(a.memories, 5000) END) OVER (
                ORDER BY a.number DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS newer
     FROM {shard}.agents a

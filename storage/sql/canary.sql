@@ -1,6 +1,6 @@
 -- name: promoted
 -- Some agents that have an index of their own.
-SELECT agent, upto FROM {shard}.promotions WHERE model = %(model)s ORDER BY random() LIMIT %(limit)s;
+SELECT agent, upto, coalesce(ef_search, 0) FROM {shard}.promotions WHERE model = %(model)s ORDER BY random() LIMIT %(limit)s;
 
 -- name: sample
 -- Some of the vectors in an agent's index.

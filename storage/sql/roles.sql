@@ -50,7 +50,7 @@ GRANT UPDATE (expires_at), DELETE ON control.reservations TO memlane_gateway;
 GRANT INSERT, UPDATE, DELETE ON control.prices, control.budgets TO memlane_gateway;
 GRANT DELETE ON control.spending TO memlane_gateway;
 GRANT SELECT, INSERT, UPDATE, DELETE ON control.processes, control.past_counts, control.incidents TO memlane_gateway;
-GRANT SELECT ON control.vacuums, control.knobs, control.tunings TO memlane_gateway;
+GRANT SELECT ON control.vacuums, control.knobs, control.tunings, control.places TO memlane_gateway;
 GRANT SELECT, INSERT ON control.reports TO memlane_gateway;
 GRANT SELECT ON control.reports, control.vacuums, control.tunings, control.past_usage TO memlane_gateway;
 GRANT SELECT, INSERT, UPDATE, DELETE ON control.knobs TO memlane_gateway;
@@ -72,6 +72,7 @@ GRANT USAGE, SELECT ON SEQUENCE {schema}.numbers TO memlane_gateway;
 GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.memories,
     {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.promotions, {schema}.ledger,
     {schema}.moments, {schema}.patterns, {schema}.epochs TO memlane_gateway;
+    {schema}.moments, {schema}.patterns, {schema}.canaries TO memlane_gateway;
 GRANT SELECT (id, task, tenant, reason, target, received_at, bytes), UPDATE (target), DELETE ON {schema}.strays
     TO memlane_gateway;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.versions,
@@ -124,7 +125,7 @@ GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_worker;
 GRANT USAGE ON SEQUENCE {schema}.numbers TO memlane_worker;
 GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases,
     {schema}.memories, {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.strays,
-    {schema}.moments, {schema}.queries, {schema}.patterns, {schema}.promotions TO memlane_worker;
+    {schema}.moments, {schema}.queries, {schema}.patterns, {schema}.promotions, {schema}.canaries TO memlane_worker;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.leases, {schema}.memories,
     {schema}.embedding_cache, {schema}.ledger, {schema}.strays, {schema}.moments, {schema}.patterns TO memlane_worker;
 GRANT UPDATE (memories, words, conditional, forgotten_before, forgotten_by) ON {schema}.agents TO memlane_worker;

@@ -10,8 +10,9 @@ from time import monotonic
 
 from memlane.contract.health import Incident
 from memlane.contract.status import BrokerStatus, DutyStatus, MemberStatus, NodeStatus
-from memlane.storage import budgets, incidents, members, processes, reports, status, ticks
+from memlane.storage import budgets, incidents, indexes, members, processes, reports, status, ticks
 from memlane.storage.cluster import Cluster
+from memlane.storage.indexes import Told
 from memlane.storage.jobs import Backlog
 from memlane.storage.members import Position
 from memlane.storage.nodes import Node
@@ -48,6 +49,7 @@ class ControlFacts:
         budgets_spent: how many budgets are used up.
         cached_percent: the most that the cache of questions was of use for at a look of the last hour; missing where
             nobody knows.
+        indexes: how those of large agents are doing, by shard.
         steady_s: for how long it has not failed whoever looks: before that nobody could tell it that he lives.
     """
 
@@ -63,6 +65,7 @@ class ControlFacts:
     steady_s: float = inf
     classes: AbstractSet[str] = frozenset()
     cached_percent: float | None = None
+    indexes: Mapping[int, Told] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +181,5 @@ def _ask_control(cluster: Cluster, window_s: float) -> ControlFacts:
         steady_s=control.steady_s,
         classes=processes.classes(control),
         cached_percent=reports.cached_percent(control, _FALLEN_S),
+        indexes=indexes.told(control),
     )

@@ -8,7 +8,7 @@ from math import inf
 from memlane.config.settings import Settings, WorkerClassName
 from memlane.contract.health import Health, band_of
 from memlane.storage.reports import Figures
-from memlane.tasks.health import broker, database, duties, money, processes, queue, requests, resources
+from memlane.tasks.health import broker, database, duties, indexes, money, processes, queue, requests, resources
 from memlane.tasks.health.advice import Load, advise, loads_of
 from memlane.tasks.health.facts import ControlFacts, Facts, gather
 from memlane.tasks.health.rates import Grown, grown, kept, p95_ms
@@ -66,6 +66,7 @@ def judged(facts: Facts, settings: Settings, periods: Mapping[str, float]) -> Lo
         resources.judge(facts, growth, settings),
         resources.judge_pools(facts, growth, settings),
         requests.judge_cache(growth, control.cached_percent if control else None, settings),
+        indexes.judge(control, settings),
         money.judge(control),
     ]
     score, figures = overall(found), _figures(facts, growth, settings)

@@ -13,6 +13,7 @@ WEIGHTS: Mapping[str, int] = {
     "duties": 60,
     "resources": 60,
     "pools": 60,
+    "indexes": 60,
     "cache": 30,
     "money": 30,
 }

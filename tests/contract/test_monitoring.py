@@ -144,6 +144,7 @@ def test_rules_and_health_have_one_idea_of_what_is_too_much() -> None:
     ):
         assert re.search(rf"> {most:g}(\s|$)", rule(alert)), alert
     assert f"< {settings.cache_least_percent / 100:g} " in rule("MemlaneCacheCold")
+    assert rule("MemlaneIndexMisses").strip().endswith(f"< {settings.index_recall:g}")
     for alert in ("MemlaneRecallSlow", "MemlaneErrors", "MemlaneErrorsMany", "MemlaneOperationsFail"):
         assert least in rule(alert), alert
 

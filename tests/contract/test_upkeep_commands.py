@@ -16,7 +16,7 @@ from memlane.config.settings import Settings
 from memlane.contract.upkeep import Action, Ended, Knob, Verdict
 from memlane.errors import Forbidden, InvalidInput
 from memlane.tasks.lane import Lane
-from tests.support import eventually, sql
+from tests.support import eventually, item, remembered, sql
 
 
 @pytest.fixture
@@ -81,3 +81,23 @@ def test_the_admins_client_and_nobody_else(gateway: str, admin_key: str, tenant_
             stranger.set_knob(Knob.EF_SEARCH, 50)
         with pytest.raises(Forbidden):
             stranger.vacuums()
+
+
+def test_indexes_are_listed(operator: Callable[..., Any], lane: Lane, settings: Settings) -> None:
+    assert operator("optimize", "--list") == "no agent has an index"
+    remembered(lane, item())
+    shard = lane.cluster.shard(lane.cluster.shard_of("acme", "ada"))
+    with sql(settings, shard.node.name) as connection:
+        connection.execute(
+            f"INSERT INTO {shard.schema}.promotions (agent, model, upto, index_name, m, ef_construction, ef_search,"
+            f" tail) VALUES (1, '{lane.model.name}', 1, 'gone', 24, 200, 301, 7)".encode()
+        )
+        connection.execute(
+            f"INSERT INTO {shard.schema}.canaries (agent, model, recall, questions, ms, at)"
+            f" VALUES (1, '{lane.model.name}', 0.9, 20, 3.25, now())".encode()
+        )
+    assert "acme ada 1 7 0.0 m 24, 200 301 0.900 of 20 3.2 0" in operator("optimize", "--list")
+    (one,) = operator("optimize", "--list", "--json")
+    assert (one["agent"], one["recall"], one["ef_search"], one["shard"]) == ("ada", 0.9, 301, shard.number)
+    with pytest.raises(AssertionError, match="name an agent"):
+        operator("optimize")

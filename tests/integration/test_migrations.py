@@ -135,6 +135,8 @@ def test_every_query_fits_the_schema(table: str, lane: Lane, settings: Settings)
                 quoted_shard=f"'{shard.schema}'",
                 agent="1",
                 upto="1",
+                m="16",
+                ef_construction="64",
             )
             if utility(text):
                 continue

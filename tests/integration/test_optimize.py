@@ -125,8 +125,8 @@ def test_what_a_broken_build_left_is_dropped(small: Lane) -> None:
         connection.execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", (f"{shard.schema}.broken",)
         )
-    assert upkeep.drop_broken_indexes(shard) == ["broken"]
-    assert upkeep.drop_broken_indexes(shard) == []
+    assert upkeep.drop_left_indexes(shard) == ["broken"]
+    assert upkeep.drop_left_indexes(shard) == []
 
 
 def test_one_at_a_time(small: Lane) -> None:

@@ -143,11 +143,11 @@ def building(settings: Settings, shard: Shard, table: str) -> Iterator[Callable[
 def test_an_index_that_is_being_built_is_not_dropped(small: Lane) -> None:
     shard = small.cluster.shard(0)
     with building(small.settings, shard, small.table) as there:
-        assert upkeep.drop_broken_indexes(shard) == []
+        assert upkeep.drop_left_indexes(shard) == []
         vacuum(small, Slice(LONG_S))
         assert there()
     assert there()
-    assert upkeep.drop_broken_indexes(shard) == []
+    assert upkeep.drop_left_indexes(shard) == []
 
 
 def test_an_index_whose_build_was_cancelled_is_dropped(small: Lane) -> None:

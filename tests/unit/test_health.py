@@ -248,7 +248,7 @@ def test_a_control_that_does_not_answer_hides_what_only_it_knows() -> None:
     parts = {part.name: part for part in seen(found).health.components}
     assert seen(found).health.score == 0
     assert {name for name, part in parts.items() if not part.known} == {
-        *("processes", "duties", "queue", "requests", "resources", "pools", "cache", "money")
+        *("processes", "duties", "queue", "requests", "resources", "pools", "cache", "indexes", "money")
     }
     (down,) = parts["database"].findings
     assert (down.subject, down.sure) == ("node node-1", False)
