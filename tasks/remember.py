@@ -18,7 +18,7 @@ def remember(lane: Lane, shard: Shard, claim: Claim) -> Done:
         NodeDown, ShardMoved, Unavailable: nothing was written, or it is not known; the lease decides.
     """
     texts = embedding.wanted(lane, shard, {job: text_of(job) for job in claim.jobs})
-    vectors = embedding.embed(lane, texts, _PATIENCE_S)
+    vectors = embedding.embed(lane, texts, _PATIENCE_S, before=shard)
     done = memories.store(shard, claim, vectors.found, lane.table, lane.settings.text_search, vectors.delays)
     if not done.fenced and done.stored < len(claim.jobs):
         embedding.let_go(lane, shard, claim, texts)
