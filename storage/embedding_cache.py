@@ -26,6 +26,9 @@ _SQL = queries.load("embedding_cache")
 PATIENCE_S = 1.0
 """How long a node is waited for: its cache may miss, and must not hold up those who work for other nodes."""
 
+_EVENTS = {"find": "cache.miss", "lacking": "cache.miss", "keep": "cache.not_kept"}
+"""What is logged where a shard does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cached:
@@ -97,11 +100,16 @@ def _answers(
         by_node[cluster.node_of(number)].append(number)
     for node, numbers in by_node.items():
         try:
-            rows = _together(cluster, query, {number: asked[number] for number in numbers}, hurried=node == before)
+            rows = _together(
+                cluster,
+                query,
+                {number: asked[number] for number in numbers},
+                hurried=node is not None and node == before,
+            )
         except ShardMoved:
             yield from _one_by_one(cluster, query, {number: asked[number] for number in numbers})
         except Unavailable as error:
-            log.warning(f"cache.{query}_failed", shards=numbers, why=str(error))
+            log.warning(_EVENTS[query], shards=numbers, why=str(error))
         else:
             yield from zip(numbers, rows, strict=True)
 
@@ -109,6 +117,8 @@ def _answers(
 def _together(cluster: Cluster, query: str, asked: Mapping[int, Params], *, hurried: bool) -> list[list[Row]]:
     """What the shards of one node answer, in one transaction."""
     shards = [cluster.shard(number) for number in asked]
+    if any(shard.node is not shards[0].node for shard in shards):
+        raise ShardMoved("the map has changed meanwhile")
     first = [(_SQL["hurried"].render(), None)] if hurried else []
     statements = [(s.render(_SQL[query]), {**asked[s.number], "epoch": s.epoch}) for s in shards]
     return shards[0].node.run_all([*first, *statements], PATIENCE_S)[len(first) :]
@@ -118,9 +128,13 @@ def _one_by_one(cluster: Cluster, query: str, asked: Mapping[int, Params]) -> It
     """What shards answer of which one at least has moved."""
     for number, params in asked.items():
         try:
-            yield number, cluster.on(number, lambda shard, of=params: shard.write(_SQL[query], of, PATIENCE_S))  # type: ignore[misc]
+            yield number, cluster.on(number, partial(_ask_one, query, params))
         except Unavailable as error:
-            log.warning(f"cache.{query}_failed", shards=[number], why=str(error))
+            log.warning(_EVENTS[query], shards=[number], why=str(error))
+
+
+def _ask_one(query: str, params: Params, shard: Shard) -> list[Row]:
+    return shard.write(_SQL[query], params, PATIENCE_S)
 
 
 def _asked(cluster: Cluster, model: str, texts: Sequence[Text]) -> dict[int, Params]:

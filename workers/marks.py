@@ -2,8 +2,12 @@
 
 A mark bears the name of the wake-up that it stands for, and goes when that one is taken up, not with another: else two
 wake-ups for the same shard would go round in the queue for as long as it has work, and each sweep would add one.
+
+A drain with little to do takes up wake-ups of other shards that are still in the queue. When those come out of it they
+are told so, and end.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import uuid4
 
@@ -15,6 +19,10 @@ from memlane.storage.failures import reason_of
 log = structlog.get_logger(__name__)
 
 _PREFIX = "memlane:awake"
+_TAKEN = "memlane:taken_up"
+
+_REMEMBERED_S = 60
+"""How long a wake-up may stay in the queue that was taken up meanwhile; one that comes later makes a needless look."""
 
 
 class Marks(Protocol):
@@ -26,14 +34,20 @@ class Marks(Protocol):
     def renew(self, drain: str, shard: int) -> str:
         """Mark a shard as woken again, whatever was before; the name of the wake-up."""
 
-    def clear(self, drain: str, shard: int, name: str | None = None) -> None:
+    def clear(self, drain: str, shard: int, name: str | None = None) -> bool:
         """A drain begins to look: what comes from now on has to wake somebody, unless another wake-up is under way.
 
         Args:
             drain: the task.
             shard: where.
             name: of the wake-up that began it; None: that of a version that named none.
+
+        Returns:
+            Whether it is still to be done: another drain may have taken it up.
         """
+
+    def take_up(self, drain: str, shards: Sequence[int]) -> list[int]:
+        """Take up the wake-ups that are under way for shards, as if they had come here; for which there were some."""
 
 
 class NoMarks:
@@ -47,14 +61,37 @@ class NoMarks:
         """Always new."""
         return uuid4().hex
 
-    def clear(self, drain: str, shard: int, name: str | None = None) -> None:
+    def clear(self, drain: str, shard: int, name: str | None = None) -> bool:  # noqa: ARG002
         """Nothing to clear."""
+        return True
+
+    def take_up(self, drain: str, shards: Sequence[int]) -> list[int]:  # noqa: ARG002
+        """Nobody knows of any."""
+        return []
 
 
 _CLEAR = """
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then return 0 end
 local there = redis.call('GET', KEYS[1])
 if there == ARGV[1] or ARGV[1] == '' then redis.call('DEL', KEYS[1]) end
+return 1
 """
+
+_TAKE_UP = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local places = {}
+for place = 2, #KEYS do
+    local name = redis.call('GET', KEYS[place])
+    if name then
+        redis.call('DEL', KEYS[place])
+        redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), name)
+        places[#places + 1] = place - 2
+    end
+end
+return places
+"""
+"""The names of those that were taken up are kept in a sorted set, by the time until which they are remembered."""
 
 
 class RedisMarks:
@@ -63,6 +100,7 @@ class RedisMarks:
     def __init__(self, url: str, life_s: float) -> None:
         self._client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
         self._clear = self._client.register_script(_CLEAR)
+        self._take_up = self._client.register_script(_TAKE_UP)
         self._life_ms = int(life_s * 1000)
         self._down = False
 
@@ -84,12 +122,22 @@ class RedisMarks:
         self._down = False
         return name if new else None
 
-    def clear(self, drain: str, shard: int, name: str | None = None) -> None:
+    def clear(self, drain: str, shard: int, name: str | None = None) -> bool:
         """A drain begins to look."""
         try:
-            self._clear(keys=[f"{_PREFIX}:{drain}:{shard}"], args=[name or ""])
+            return bool(self._clear(keys=[f"{_PREFIX}:{drain}:{shard}", _TAKEN], args=[name or ""]))
         except redis.RedisError as error:
             self._note(error)
+            return True
+
+    def take_up(self, drain: str, shards: Sequence[int]) -> list[int]:
+        """Take up what is under way."""
+        keys = [_TAKEN, *(f"{_PREFIX}:{drain}:{shard}" for shard in shards)]
+        try:
+            return [shards[place] for place in self._take_up(keys=keys, args=[_REMEMBERED_S])]
+        except redis.RedisError as error:
+            self._note(error)
+            return []
 
     def _note(self, error: redis.RedisError) -> None:
         """Say once that Redis does not answer, until it does again."""
