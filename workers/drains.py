@@ -8,10 +8,10 @@ lost: somebody else has the jobs).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 
 import structlog
 
@@ -28,12 +28,18 @@ from memlane.tasks.optimize import optimize
 from memlane.tasks.rates import Rates
 from memlane.tasks.remember import Finish, embed_together, remember
 from memlane.workers.keeper import kept
-from memlane.workers.marks import Marks
+from memlane.workers.marks import Marks, Turn
 from memlane.workers.returns import Returns
 from memlane.workers.throttle import FEWER, MIB, Level, Throttle
 from memlane.workers.wakeups import DRAIN_OF
 
 log = structlog.get_logger(__name__)
+
+_GATHER_S = 0.06
+"""How long a drain waits at most while another gathers: about one request to a provider."""
+
+_LOOK_S = 0.01
+"""How often it looks whether that one is through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,8 @@ class Tally:
     done: Done = field(default_factory=Done)
     cause: str | None = None
     """The `traceparent` of the span that caused its wake-up."""
+    wakeup: str | None = None
+    """The name of that."""
 
     def add(self, done: Done) -> None:
         """One more claim."""
@@ -119,9 +127,16 @@ def drain(process: Process, task: str, shard: int, wakeup: str | None = None, tr
     """
     if process.level is Level.NONE:
         return _turn_away(process, task, shard, wakeup)
-    if not process.marks.clear(task, shard, wakeup):
-        return Done()
-    tally = Tally(cause=traceparent)
+    tally = Tally(cause=traceparent, wakeup=wakeup)
+    with _turn(process, task, shard, tally) as turn:
+        if turn is Turn.TAKEN_UP or not process.marks.clear(task, shard, wakeup):
+            return Done()
+        _drain(process, task, shard, tally)
+    return tally.done
+
+
+def _drain(process: Process, task: str, shard: int, tally: Tally) -> None:
+    """Finish jobs of each kind of a task, in a part of the slice each."""
     slice_s = process.lane.settings.slice_s / len(KINDS_OF[task])
     for kind in KINDS_OF[task]:
         try:
@@ -132,7 +147,23 @@ def drain(process: Process, task: str, shard: int, wakeup: str | None = None, tr
             break
         if more:
             process.lane.wake(kind, shard)
-    return tally.done
+
+
+@contextmanager
+def _turn(process: Process, task: str, shard: int, tally: Tally) -> Iterator[Turn]:
+    """Wait while another drain gathers on this node: it may take up what we came for, else there will be more of it."""
+    node = process.lane.cluster.node_of(shard)
+    if tally.wakeup is None or node is None or not any(WORK[kind].together for kind in KINDS_OF[task]):
+        yield Turn.OURS
+        return
+    until = monotonic() + _GATHER_S
+    while (turn := process.marks.gather(task, node, tally.wakeup)) is Turn.OTHERS and monotonic() < until:
+        sleep(_LOOK_S)
+    try:
+        yield turn
+    finally:
+        if turn is Turn.OURS:
+            process.marks.gathered(task, node, tally.wakeup)
 
 
 def _turn_away(process: Process, task: str, shard: int, wakeup: str | None) -> Done:
@@ -160,6 +191,8 @@ def _drain_kind(process: Process, kind: Kind, until: float, tally: Tally, shard:
             places = 0  # it is asked once; whoever comes then may ask again
             process.lane.wake(kind, shard.number)
         begun = monotonic()
+        if claim.full and tally.wakeup is not None:  # there is enough for several
+            process.marks.gathered(DRAIN_OF[kind], shard.node.name, tally.wakeup)
         near = _taken_up(process, shard, claim)
         parts = _gathered(process, shard, claim, near)
         done = (

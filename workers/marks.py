@@ -3,11 +3,13 @@
 A mark bears the name of the wake-up that it stands for, and goes when that one is taken up, not with another: else two
 wake-ups for the same shard would go round in the queue for as long as it has work, and each sweep would add one.
 
-A drain with little to do takes up wake-ups of other shards that are still in the queue. When those come out of it they
-are told so, and end.
+A drain with little to do takes up wake-ups of other shards that nobody has begun with. When those come out of the queue
+they are told so, and end. While one drain gathers so on a node, others wait for a moment: their wake-ups are for it, or
+for whoever gathers next.
 """
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Protocol
 from uuid import uuid4
 
@@ -20,9 +22,22 @@ log = structlog.get_logger(__name__)
 
 _PREFIX = "memlane:awake"
 _TAKEN = "memlane:taken_up"
+_TURN = "memlane:gathers"
+
+_TURN_MS = 500
+"""How long a turn lasts at most: who waits longer for a provider holds nobody up."""
 
 _REMEMBERED_S = 60
 """How long a wake-up may stay in the queue that was taken up meanwhile; one that comes later makes a needless look."""
+
+
+class Turn(IntEnum):
+    """Whose turn it is on a node to take up what there is."""
+
+    OTHERS = 0
+    OURS = 1
+    TAKEN_UP = 2
+    """Nobody's here: another drain has taken our wake-up up."""
 
 
 class Marks(Protocol):
@@ -46,6 +61,12 @@ class Marks(Protocol):
             Whether it is still to be done: another drain may have taken it up.
         """
 
+    def gather(self, drain: str, node: str, name: str) -> Turn:
+        """Ask for the turn on a node, by the name of our wake-up: until it is given back, or for half a second."""
+
+    def gathered(self, drain: str, node: str, name: str) -> None:
+        """Give the turn back, if it is ours."""
+
     def take_up(self, drain: str, shards: Sequence[int]) -> list[int]:
         """Take up the wake-ups that are under way for shards, as if they had come here; for which there were some."""
 
@@ -65,6 +86,13 @@ class NoMarks:
         """Nothing to clear."""
         return True
 
+    def gather(self, drain: str, node: str, name: str) -> Turn:  # noqa: ARG002
+        """Nobody knows of others."""
+        return Turn.OURS
+
+    def gathered(self, drain: str, node: str, name: str) -> None:
+        """Nobody waits for it."""
+
     def take_up(self, drain: str, shards: Sequence[int]) -> list[int]:  # noqa: ARG002
         """Nobody knows of any."""
         return []
@@ -75,6 +103,15 @@ if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then return 0 end
 local there = redis.call('GET', KEYS[1])
 if there == ARGV[1] or ARGV[1] == '' then redis.call('DEL', KEYS[1]) end
 return 1
+"""
+
+_GATHER = """
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then return 2 end
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+"""
+
+_GATHERED = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 _TAKE_UP = """
@@ -100,6 +137,8 @@ class RedisMarks:
     def __init__(self, url: str, life_s: float) -> None:
         self._client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
         self._clear = self._client.register_script(_CLEAR)
+        self._gather = self._client.register_script(_GATHER)
+        self._gathered = self._client.register_script(_GATHERED)
         self._take_up = self._client.register_script(_TAKE_UP)
         self._life_ms = int(life_s * 1000)
         self._down = False
@@ -129,6 +168,21 @@ class RedisMarks:
         except redis.RedisError as error:
             self._note(error)
             return True
+
+    def gather(self, drain: str, node: str, name: str) -> Turn:
+        """Ask for the turn on a node; without Redis everybody's."""
+        try:
+            return Turn(self._gather(keys=[f"{_TURN}:{drain}:{node}", _TAKEN], args=[name, _TURN_MS]))
+        except redis.RedisError as error:
+            self._note(error)
+            return Turn.OURS
+
+    def gathered(self, drain: str, node: str, name: str) -> None:
+        """Give the turn back."""
+        try:
+            self._gathered(keys=[f"{_TURN}:{drain}:{node}"], args=[name])
+        except redis.RedisError as error:
+            self._note(error)
 
     def take_up(self, drain: str, shards: Sequence[int]) -> list[int]:
         """Take up what is under way."""
