@@ -72,6 +72,7 @@ class Claim:
         jobs: by number.
         last: the tenant after which the next claim goes on.
         full: whether there is likely to be more.
+        suspect: whether a holder died with these jobs, so that no others may be done together with them.
     """
 
     token: UUID
@@ -79,6 +80,7 @@ class Claim:
     jobs: Sequence[Job]
     last: str = ""
     full: bool = False
+    suspect: bool = False
 
     @property
     def numbers(self) -> list[int]:
@@ -189,7 +191,7 @@ def _claimed(shard: Shard, query: str, kind: Kind, terms: Terms, after: str) -> 
     if not rows:
         return None
     claimed = sorted((Job(*row[:-1]) for row in rows), key=lambda job: job.number)
-    return Claim(token, kind, claimed, rows[0][-1], _full(claimed, terms))
+    return Claim(token, kind, claimed, rows[0][-1], _full(claimed, terms), query == "claim_suspects")
 
 
 def _full(claimed: Sequence[Job], terms: Terms) -> bool:

@@ -5,7 +5,7 @@ only briefly, and after a failure calls are refused at once for a moment instead
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from time import monotonic
@@ -137,6 +137,16 @@ class Node:
         with self.connection(patience_s, writes=_writes(query) if writes is None else writes) as connection:
             cursor = connection.execute(query, params, prepare=True, binary=True)
             return cursor.fetchall() if cursor.description else []
+
+    def run_all(
+        self, statements: Sequence[tuple[bytes, Params | None]], patience_s: float | None = None
+    ) -> list[list[Row]]:
+        """Run statements in one transaction and one round trip, and return the rows of each; raises as `run` does."""
+        writes = any(_writes(query) for query, _ in statements)
+        with self.connection(patience_s, writes=writes) as connection:
+            with connection.pipeline():  # which is a transaction, since the connection commits by itself
+                cursors = [connection.execute(query, of, prepare=True, binary=True) for query, of in statements]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     @contextmanager
     def connection(self, patience_s: float | None = None, *, writes: bool = False) -> Iterator[PatientConnection]:

@@ -102,7 +102,7 @@ def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish embed jobs: add the vectors, and put off the jobs whose text the provider refused."""
     texts = memories.texts(shard, claim)
     wanted = embedding.wanted(lane, shard, {job: texts[job.number] for job in claim.jobs if job.number in texts})
-    vectors = embedding.embed(lane, wanted, _PATIENCE_S)
+    vectors = embedding.embed(lane, wanted, _PATIENCE_S, before=shard)
     done = memories.attach(shard, claim, vectors.found, lane.table, vectors.delays)
     if done.dropped:
         embedding.let_go(lane, shard, claim, wanted)
@@ -112,6 +112,6 @@ def embed_memories(lane: Lane, shard: Shard, claim: Claim) -> Done:
 def embed_texts(lane: Lane, shard: Shard, claim: Claim) -> Done:
     """Finish text_embed jobs: the cache has the embeddings now."""
     texts = embedding.wanted(lane, shard, {job: str(job.payload["content"]) for job in claim.jobs})
-    vectors = embedding.embed(lane, texts, _PATIENCE_S)
+    vectors = embedding.embed(lane, texts, _PATIENCE_S, before=shard)
     held = jobs.settle(shard, claim.token, list(vectors.found), vectors.delays)
     return Done(searchable=len(vectors.found), fenced=not held, refused=vectors.in_vain)

@@ -62,7 +62,11 @@ def wanted(lane: Lane, shard: Shard, texts: Mapping[Job, str]) -> dict[int, Want
 
 
 def embed(
-    lane: Lane, texts: Mapping[K, Wanted], patience_s: float, names: Mapping[K, Text] | None = None
+    lane: Lane,
+    texts: Mapping[K, Wanted],
+    patience_s: float,
+    names: Mapping[K, Text] | None = None,
+    before: Shard | None = None,
 ) -> Vectors[K]:
     """The vectors of texts by any key; never raises for what the provider does.
 
@@ -71,6 +75,7 @@ def embed(
         texts: what to embed; the same text of the same tenant is embedded once.
         patience_s: how long the provider's limits are waited for.
         names: under which names the cache keeps them; each under its own hash unless given.
+        before: where the caller commits right after, if it does.
     """
     named = names or {key: Text(one.group.tenant, text_hash(one.text)) for key, one in texts.items()}
     known = embedding_cache.find(lane.cluster, lane.model.name, list(dict.fromkeys(named.values())))
@@ -88,7 +93,7 @@ def embed(
             else:
                 refused.setdefault(text, {})[texts[key].group] = answer.refusals[place]
     if fresh:
-        embedding_cache.keep(lane.cluster, lane.model.name, fresh)
+        embedding_cache.keep(lane.cluster, lane.model.name, fresh, before.node.name if before else None)
     every = {**known, **fresh}
     saved = {key: (texts[key].group, every[text]) for key, text in named.items() if text in every}
     _note_saved(lane, {key: one for key, one in saved.items() if paid.get(named[key]) != key})

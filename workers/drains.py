@@ -1,15 +1,17 @@
 """A drain: one run of a Celery task that claims a shard's jobs, batch by batch, and finishes them.
 
-Per batch: claim, keep the lease while the work is done, finish in the transaction of the effect. What
-ends a batch otherwise has a name: refused (something else is down: the jobs go back as they were),
-failed (the jobs themselves: it counts like a death, so that a bad job is narrowed down and parked)
-and fenced (the lease was lost: somebody else has the jobs).
+Per batch: claim, keep the lease while the work is done, finish in the transaction of the effect. A claim that is
+small takes others of the same node with it, so that the provider is asked once for many shards with little to do.
+What ends a batch otherwise has a name: refused (something else is down: the jobs go back as they were), failed (the
+jobs themselves: it counts like a death, so that a bad job is narrowed down and parked) and fenced (the lease was
+lost: somebody else has the jobs).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 
 import structlog
 
@@ -24,14 +26,20 @@ from memlane.tasks.hooks import Operation, Underway
 from memlane.tasks.lane import Lane
 from memlane.tasks.optimize import optimize
 from memlane.tasks.rates import Rates
-from memlane.tasks.remember import remember
+from memlane.tasks.remember import Finish, embed_together, remember
 from memlane.workers.keeper import kept
-from memlane.workers.marks import Marks
+from memlane.workers.marks import Marks, Turn
 from memlane.workers.returns import Returns
 from memlane.workers.throttle import FEWER, MIB, Level, Throttle
 from memlane.workers.wakeups import DRAIN_OF
 
 log = structlog.get_logger(__name__)
+
+_GATHER_S = 0.06
+"""How long a drain waits at most while another gathers: about one request to a provider."""
+
+_LOOK_S = 0.01
+"""How often it looks whether that one is through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,13 @@ class Work:
 
     work: Callable[[Lane, Shard, Claim], Done]
     at_once: int | None = None
+    together: Callable[[Lane, Sequence[tuple[Shard, Claim]]], Sequence[Finish]] | None = None
+    """Does for small claims of shards on one node together what can be; then each is finished by itself. Only where the
+    task has no other kind: whoever takes up a wake-up does all that it stands for."""
 
 
 WORK: Mapping[Kind, Work] = {
-    Kind.REMEMBER: Work(remember),
+    Kind.REMEMBER: Work(remember, together=embed_together),
     Kind.EMBED: Work(embed_memories),
     Kind.TEXT_EMBED: Work(embed_texts),
     Kind.FORGET: Work(remove_forgotten, 16),
@@ -93,6 +104,8 @@ class Tally:
     done: Done = field(default_factory=Done)
     cause: str | None = None
     """The `traceparent` of the span that caused its wake-up."""
+    wakeup: str | None = None
+    """The name of that."""
 
     def add(self, done: Done) -> None:
         """One more claim."""
@@ -114,8 +127,16 @@ def drain(process: Process, task: str, shard: int, wakeup: str | None = None, tr
     """
     if process.level is Level.NONE:
         return _turn_away(process, task, shard, wakeup)
-    process.marks.clear(task, shard, wakeup)
-    tally = Tally(cause=traceparent)
+    tally = Tally(cause=traceparent, wakeup=wakeup)
+    with _turn(process, task, shard, tally) as turn:
+        if turn is Turn.TAKEN_UP or not process.marks.clear(task, shard, wakeup):
+            return Done()
+        _drain(process, task, shard, tally)
+    return tally.done
+
+
+def _drain(process: Process, task: str, shard: int, tally: Tally) -> None:
+    """Finish jobs of each kind of a task, in a part of the slice each."""
     slice_s = process.lane.settings.slice_s / len(KINDS_OF[task])
     for kind in KINDS_OF[task]:
         try:
@@ -126,7 +147,23 @@ def drain(process: Process, task: str, shard: int, wakeup: str | None = None, tr
             break
         if more:
             process.lane.wake(kind, shard)
-    return tally.done
+
+
+@contextmanager
+def _turn(process: Process, task: str, shard: int, tally: Tally) -> Iterator[Turn]:
+    """Wait while another drain gathers on this node: it may take up what we came for, else there will be more of it."""
+    node = process.lane.cluster.node_of(shard)
+    if tally.wakeup is None or node is None or not any(WORK[kind].together for kind in KINDS_OF[task]):
+        yield Turn.OURS
+        return
+    until = monotonic() + _GATHER_S
+    while (turn := process.marks.gather(task, node, tally.wakeup)) is Turn.OTHERS and monotonic() < until:
+        sleep(_LOOK_S)
+    try:
+        yield turn
+    finally:
+        if turn is Turn.OURS:
+            process.marks.gathered(task, node, tally.wakeup)
 
 
 def _turn_away(process: Process, task: str, shard: int, wakeup: str | None) -> Done:
@@ -136,8 +173,7 @@ def _turn_away(process: Process, task: str, shard: int, wakeup: str | None) -> D
     others fill the machine, leaves the mark where it is: so accepting wakes nobody for this shard until the mark is
     gone, or the sweep looks, and the queue is not full of messages that nobody can take up.
     """
-    if process.ends:
-        process.marks.clear(task, shard, wakeup)
+    if process.ends and process.marks.clear(task, shard, wakeup):
         process.lane.wake(KINDS_OF[task][0], shard)
     return Done(refused=True)
 
@@ -155,14 +191,79 @@ def _drain_kind(process: Process, kind: Kind, until: float, tally: Tally, shard:
             places = 0  # it is asked once; whoever comes then may ask again
             process.lane.wake(kind, shard.number)
         begun = monotonic()
-        done = work_off(process, shard, claim, tally.cause)
-        process.lane.measures.claim(kind.value, len(claim.jobs), monotonic() - begun, done.counts)
+        if claim.full and tally.wakeup is not None:  # there is enough for several
+            process.marks.gathered(DRAIN_OF[kind], shard.node.name, tally.wakeup)
+        near = _taken_up(process, shard, claim)
+        parts = _gathered(process, shard, claim, near)
+        done = (
+            work_off(process, shard, claim, tally.cause) if len(parts) == 1 else _work_together(process, parts, tally)
+        )
+        process.lane.measures.claim(kind.value, sum(len(of.jobs) for _, of in parts), monotonic() - begun, done.counts)
         tally.add(done)
+        for number in near:
+            _drain_suspects(process, kind, number, tally)
         if done.refused:
             return False
         if process.stopping() or monotonic() > until:
             return True
     return process.ends
+
+
+def _taken_up(process: Process, shard: Shard, claim: Claim) -> list[int]:
+    """Other shards on the node whose wake-ups are taken up, where this claim alone is too small for what it costs."""
+    if WORK[claim.kind].together is None or claim.full or claim.suspect or process.level is not Level.ALL:
+        return []
+    near = [other.number for other in process.lane.cluster.shards() if other.node is shard.node and other is not shard]
+    return process.marks.take_up(DRAIN_OF[claim.kind], near) if near else []
+
+
+def _gathered(process: Process, shard: Shard, claim: Claim, near: Sequence[int]) -> list[tuple[Shard, Claim]]:
+    """A claim, and beside it those of other shards as far as there is room; who has more to do is woken anew."""
+    kind, room = claim.kind, claim_size(process, claim.kind) - len(claim.jobs)
+    parts = [(shard, claim)]
+    try:
+        for number in near:
+            beside = process.lane.cluster.on(number, partial(_beside, process, kind, room)) if room > 0 else None
+            if beside is not None:
+                parts.append(beside)
+                room -= len(beside[1].jobs)
+            if room <= 0 or (beside is not None and beside[1].full):
+                process.lane.wake(kind, number)
+    except (Unavailable, Misconfigured) as error:  # the sweep wakes who was left out
+        log.warning("drain.refused", kind=kind, shard=shard.number, why=str(error))
+    except BaseException:
+        _give_back(process, parts)
+        raise
+    return parts
+
+
+def _beside(process: Process, kind: Kind, room: int, shard: Shard) -> tuple[Shard, Claim] | None:
+    """A claim of a shard to be worked on with others; none where there is nothing to do, or others are at it."""
+    terms = _terms(process, kind)
+    if terms is None or _places(process, shard, kind) == 0:
+        return None
+    claim = _next(process, shard, kind, replace(terms, limit=min(terms.limit, room)))
+    return None if claim is None else (shard, claim)
+
+
+def _drain_suspects(process: Process, kind: Kind, number: int, tally: Tally) -> None:
+    """Finish what a holder died with on a shard whose wake-up was taken up: by itself, with nothing else at stake."""
+
+    def work(shard: Shard) -> None:
+        while (terms := _terms(process, kind)) and (claim := _suspects(process, shard, kind, terms)) is not None:
+            tally.add(work_off(process, shard, claim, tally.cause))
+            if process.stopping():
+                break
+
+    try:
+        process.lane.cluster.on(number, work)
+    except (Unavailable, Misconfigured) as error:
+        log.warning("drain.refused", kind=kind, shard=number, why=str(error))
+
+
+def _give_back(process: Process, parts: Sequence[tuple[Shard, Claim]]) -> None:
+    for shard, claim in parts:
+        process.returns.give_back(shard, claim)
 
 
 def _places(process: Process, shard: Shard, kind: Kind) -> int:
@@ -243,16 +344,79 @@ def work_off(process: Process, shard: Shard, claim: Claim, cause: str | None = N
     """
     operation = Operation(f"drain.{claim.kind}", shard=shard.number, items=len(claim.jobs), follows=cause)
     with process.lane.hooks.around(operation) as underway:
-        return _work_off(process, shard, claim, underway)
+        work = partial(WORK[claim.kind].work, process.lane, shard, claim)
+        return _work_off(process, shard, claim, underway, _kept(process, shard, claim), work)
 
 
-def _work_off(process: Process, shard: Shard, claim: Claim, underway: Underway) -> Done:
+def _kept(process: Process, shard: Shard, claim: Claim) -> AbstractContextManager[None]:
+    settings = process.lane.settings
+    return kept(shard, claim, settings.lease_s, process.stopping, settings.stop_grace_s)
+
+
+def _work_together(process: Process, parts: Sequence[tuple[Shard, Claim]], tally: Tally) -> Done:
+    """As `work_off`, for claims of several shards: what goes wrong with one harms no other.
+
+    Raises:
+        Unavailable, Misconfigured: as the first shard said; the others were worked on all the same.
+    """
+    first, of_first = parts[0]
+    jobs_ = sum(len(claim.jobs) for _, claim in parts)
+    operation = Operation(f"drain.{of_first.kind}", shard=first.number, items=jobs_, follows=tally.cause)
+    with process.lane.hooks.around(operation) as underway, ExitStack() as all_leases:
+        held = [all_leases.enter_context(ExitStack()) for _ in parts]
+        for lease, (shard, claim) in zip(held, parts, strict=True):
+            lease.enter_context(_kept(process, shard, claim))
+        left = list(zip(parts, held, _prepared(process, parts), strict=True))
+        done, refusal = Done(), None
+        while left:
+            (shard, claim), lease, work = left.pop()
+            try:
+                done += _work_off(process, shard, claim, underway, lease, work)
+            except (Unavailable, Misconfigured) as error:
+                log.warning("drain.refused", kind=claim.kind, shard=shard.number, why=str(error))
+                refusal = error  # of the first shard, in the end
+            except BaseException:
+                _give_back(process, [part for part, _, _ in left])
+                raise
+            else:
+                refusal = None
+    if refusal is not None:
+        tally.add(done)
+        raise refusal
+    return done
+
+
+def _prepared(process: Process, parts: Sequence[tuple[Shard, Claim]]) -> Sequence[Finish]:
+    """What is left to do for each of several claims after what is done for all; what fails there fails for each."""
+    together = WORK[parts[0][1].kind].together
+    assert together is not None, "only such kinds are claimed together"
+    try:
+        return together(process.lane, parts)
+    except Exception as error:  # noqa: BLE001  # each claim's own end knows what to do about it
+        return [partial(_fail, error)] * len(parts)
+    except BaseException:
+        _give_back(process, parts)
+        raise
+
+
+def _fail(error: Exception) -> Done:
+    raise error
+
+
+def _work_off(
+    process: Process,
+    shard: Shard,
+    claim: Claim,
+    underway: Underway,
+    lease: AbstractContextManager[object],
+    work: Finish,
+) -> Done:
     settings = process.lane.settings
     begun = monotonic()
     bound = log.bind(kind=claim.kind, shard=shard.number, jobs=len(claim.jobs), lease=str(claim.token))
     try:
-        with kept(shard, claim, settings.lease_s, process.stopping, settings.stop_grace_s):
-            outcome = WORK[claim.kind].work(process.lane, shard, claim)
+        with lease:
+            outcome = work()
     except (Unavailable, Misconfigured):
         process.returns.give_back(shard, claim)
         raise

@@ -1,7 +1,24 @@
 -- name: find
 -- The embeddings of texts that were embedded before.
-SELECT content_hash, embedding, tokens, used_at < now() - interval '1 day' FROM {shard}.embedding_cache
-WHERE tenant = %(tenant)s AND content_hash = ANY(%(hashes)s::bytea[]) AND model = %(model)s;
+SELECT known.*
+FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) AS asked(tenant, content_hash)
+CROSS JOIN LATERAL (  -- so that each is looked up, whatever the size that the planner believes in
+    SELECT tenant, content_hash, embedding, tokens, used_at < now() - interval '1 day'
+    FROM {shard}.embedding_cache
+    WHERE tenant = asked.tenant AND content_hash = asked.content_hash AND model = %(model)s
+    LIMIT 1) AS known;
+
+-- name: lacking
+-- The texts that were not embedded before.
+SELECT tenant, content_hash
+FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) AS asked(tenant, content_hash)
+WHERE (  -- no EXISTS: that might be answered for the whole table at once
+    SELECT true FROM {shard}.embedding_cache known
+    WHERE known.tenant = asked.tenant AND known.content_hash = asked.content_hash AND model = %(model)s) IS NULL;
+
+-- name: hurried
+-- This transaction's commit does not wait for the disk, nor for standbys: the next one that does so waits for both.
+SELECT set_config('synchronous_commit', 'off', true);
 
 -- name: used
 -- Note that embeddings were of use today; rows that somebody else holds are left.

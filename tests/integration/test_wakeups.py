@@ -4,17 +4,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
+import psycopg
 import pytest
 import redis
 
 from memlane.config.settings import Settings
 from memlane.embedded.redis import Redis
 from memlane.storage.cluster import Shard
-from memlane.storage.jobs import Kind
+from memlane.storage.jobs import Done, Kind
 from memlane.tasks.lane import Lane
 from memlane.workers import drains
 from memlane.workers.drains import Process
-from memlane.workers.marks import Marks, NoMarks, RedisMarks
+from memlane.workers.marks import Marks, NoMarks, RedisMarks, Turn
 from memlane.workers.returns import Returns
 from memlane.workers.wakeups import Wakeups
 from tests.support import accepted, eventually, item
@@ -51,6 +52,60 @@ def test_without_redis_every_wake_up_is_sent() -> None:
         assert way.set("drain.remember", 3)
         assert way.renew("drain.remember", 3)
         way.clear("drain.remember", 3, "a")
+
+
+def test_a_wake_up_that_was_taken_up_is_not_done_again(marks: RedisMarks) -> None:
+    first, second = marks.set("drain.remember", 3), marks.set("drain.remember", 4)
+    assert first
+    assert second
+    assert marks.take_up("drain.remember", [1, 4]) == [4]
+    assert marks.take_up("drain.remember", [1, 4]) == []
+    third = marks.set("drain.remember", 4)
+    assert third, "what comes from now on wakes somebody"
+    assert not marks.clear("drain.remember", 4, second)
+    assert marks.clear("drain.remember", 4, second), "it is said once"
+    assert marks.clear("drain.remember", 4, third)
+    assert marks.clear("drain.remember", 3, first)
+
+
+def test_one_gathers_on_a_node(marks: RedisMarks) -> None:
+    assert marks.gather("drain.remember", "node-1", "a") is Turn.OURS
+    assert marks.gather("drain.remember", "node-2", "b") is Turn.OURS
+    assert marks.gather("drain.remember", "node-1", "c") is Turn.OTHERS
+    marks.gathered("drain.remember", "node-1", "c")
+    assert marks.gather("drain.remember", "node-1", "c") is Turn.OTHERS, "only who has the turn gives it back"
+    marks.gathered("drain.remember", "node-1", "a")
+    assert marks.gather("drain.remember", "node-1", "c") is Turn.OURS
+    taken = marks.set("drain.remember", 3)
+    assert taken
+    assert marks.take_up("drain.remember", [3]) == [3]
+    assert marks.gather("drain.remember", "node-1", taken) is Turn.TAKEN_UP
+
+
+def test_small_claims_of_a_node_are_worked_on_together(
+    settings: Settings, make_lane: Callable[[Settings], Lane], marks: RedisMarks
+) -> None:
+    """One request to the provider for all shards of a node; a claim that fails harms no other's."""
+    queue = Queue()
+    lane = make_lane(settings)
+    lane.wake = Wakeups(queue, marks)
+    asked: list[int] = []
+    embed = lane.provider.embed
+    lane.provider.embed = lambda wanted, patience_s: asked.append(len(wanted)) or embed(wanted, patience_s)  # type: ignore[method-assign,func-returns-value]
+    names = [f"agent-{number}" for number in range(40)]
+    accepted(lane, *(item(f"tea for {name}", agent=name) for name in names))
+    eventually(lambda: len(queue.waiting) == 4)
+    by_node = {lane.cluster.node_of(number): number for number, _ in queue.waiting}
+    broken = by_node["node-2"]
+    with psycopg.connect(settings.nodes["node-2"].get_secret_value(), autocommit=True) as connection:
+        connection.execute(f"""UPDATE shard_{broken:02d}.jobs SET payload = '"bad"'""".encode())
+    process = Process(lane, marks, f"test:{uuid4()}", lambda: False, Returns(lane.cluster))
+    done = [drains.drain(process, "drain.remember", *queue.waiting.popleft()) for _ in range(4)]
+    assert len(asked) == 2
+    bad = sum(one.failed for one in done)
+    assert 0 < bad < 40
+    assert sum(one.stored for one in done) == sum(one.searchable for one in done) == 40 - bad
+    assert Done() in done, "what was taken up is not done again"
 
 
 class Queue:
