@@ -108,7 +108,7 @@ def bare(latency_ms: float = 20.0) -> Iterator[Bare]:
             process = spawn(server.command(), folder / "server.log")
             running.append((process, server.command().end_signal))
             server.wait(process)
-        with provider(latency_ms) as url:
+        with provider(latency_ms) as (url, _):
             yield Bare(postgres, redis, url)
     finally:
         for process, how in reversed(running):

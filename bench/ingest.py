@@ -64,10 +64,10 @@ class _Times:
 
 def bench_ingest(url: str, api_key: str, admin: Admin, load: Load, advance: Callable[[int], None]) -> IngestFigures:
     """Send a load, and wait until all of it is searchable; `advance` is told of each batch that is."""
-    before = _stats(load.provider)
+    before = stats(load.provider) if load.provider else None
     times = asyncio.run(_run(url, api_key, load, advance))
     ended = perf_counter()
-    after = _stats(load.provider)
+    after = stats(load.provider) if load.provider else None
     return IngestFigures(
         load=load,
         accepted_per_s=round(load.memories / (times.accepted - times.begun), 1),
@@ -124,9 +124,8 @@ def _batches(load: Load) -> Iterator[list[MemoryItem]]:
         yield [MemoryItem(agent=f"bench-{next(numbers) % load.agents}", content=next(texts)) for _ in range(size)]
 
 
-def _stats(provider: str | None) -> tuple[int, int] | None:
-    if provider is None:
-        return None
+def stats(provider: str) -> tuple[int, int]:
+    """How many requests and inputs a provider has counted, by its base URL."""
     with urllib.request.urlopen(f"{provider.rstrip('/')}/stats", timeout=10) as answer:  # noqa: S310  # given by the operator
         found = json.load(answer)
     return int(found["requests"]), int(found["inputs"])

@@ -42,7 +42,9 @@ def measure_peer(name: str, servers: Servers, sizes: Sizes, home: Path, progress
     except NotMade as error:
         return system(name, Measured(failed=str(error)))
     with servers.database(f"bench_{name}") as postgres:
-        task = {"postgres": postgres, "provider": servers.provider, "broker": servers.broker, "dims": DIMS}
+        kinds = {pid: kind for pid, kind in servers.kinds.items() if kind in ("Postgres", "Redis", "provider")}
+        where = {"postgres": postgres, "provider": servers.provider, "broker": servers.broker}
+        task = {**where, "kinds": kinds, "dims": DIMS}
         return system(name, _run(name, python, task | asdict(sizes), home / f"{name}.log", progress))
 
 
