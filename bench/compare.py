@@ -16,8 +16,8 @@ from pathlib import Path
 import memlane.bench
 from memlane.bench.comparison import Comparison
 from memlane.bench.ours import measure_ours
-from memlane.bench.output import publish, say
-from memlane.bench.peer import PEERS, Progress, measure_peer
+from memlane.bench.output import Progress, publish, say
+from memlane.bench.peer import PEERS, measure_peer
 from memlane.bench.report import report
 from memlane.bench.servers import DIMS, servers
 from memlane.bench.systems import FULL, SHORT, TARGETS_MS, Sizes

@@ -10,7 +10,7 @@ from memlane.bench.cpu import since
 from memlane.bench.crowd import with_clients, with_sockets
 from memlane.bench.figures import Circumstances, percentiles
 from memlane.bench.ingest import IngestFigures, Load, bench_ingest
-from memlane.bench.peer import Progress
+from memlane.bench.output import Progress
 from memlane.bench.reads import bench_get, bench_scan
 from memlane.bench.recall import RecallFigures, agent_of, bench_recall
 from memlane.bench.servers import Servers

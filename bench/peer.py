@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import memlane.bench.peers
 from memlane.bench.environments import NotMade, environment
+from memlane.bench.output import Progress
 from memlane.bench.servers import DIMS, Servers
 from memlane.bench.systems import Measured, Sizes, System, system
 from memlane.contract import wire
@@ -22,8 +22,6 @@ _PATIENCE_S = 1800
 
 PEERS = ("mem0", "langgraph", "naive_celery")
 """Each is a file in bench/peers/, with a lock file beside it."""
-
-Progress = Callable[[str], None]
 
 
 def measure_peer(name: str, servers: Servers, sizes: Sizes, home: Path, progress: Progress) -> System:
