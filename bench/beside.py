@@ -71,6 +71,12 @@ def of_agents(here: Servers, agents: int, asked: int) -> AgentsFigures:
     return AgentsFigures(agents, ingested.searchable_per_s, recall)
 
 
+def ask_one(here: Servers, agent: str, asked: int, seed: int) -> Percentiles:
+    """Ask one agent, which has memories, one question after the other."""
+    with _asking(here) as ask:
+        return _times(ask, (agent for _ in range(asked)), seed)
+
+
 def _ingest(here: Servers, load: Load) -> IngestFigures:
     with closing(Admin(here.url, here.secrets.admin_key)) as admin:
         return bench_ingest(here.url, here.secrets.tenant_key, admin, load, lambda _: None)
