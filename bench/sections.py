@@ -24,8 +24,8 @@ def sections(found: Comparison) -> Iterator[str]:
     if found.sizes_asked:
         yield (
             "Recall by the agent's size, in ms, p50 / p95 / p99 over HTTP, without workers beside it. Cold: the "
-            "provider is asked for the question's vector; known: the vector is cached; again: the same question a moment "
-            "ago. Vectors alone: the very statement, in the process that asks Postgres; its share of the ten nearest:"
+            "provider is asked for the question's vector; known: it is cached; again: the same question a moment ago. "
+            "Vectors alone: the very statement, in the process that asks Postgres; its share of the ten nearest:"
         )
         yield _sizes(found)
     if found.planning:

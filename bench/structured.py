@@ -14,8 +14,10 @@ from memlane.storage.halfvec import Matrix
 from memlane.tasks.embedders import Embedder, make_embedder
 
 _SENTENCES = 1000
-_AWAY = 0.6
-"""How far the others are from their sentence, as the length of what is added to a vector of length 1."""
+_MOVED = 0.6
+_NOISE = 0.1
+"""With these, 3,000 vectors are spread as those of 3,000 such sentences are: 44 dimensions carry the variance (46), the
+nearest neighbour is 0.71 away (0.68), the local dimension by the 20 nearest is 19 (22)."""
 
 _DIMS = 384
 
@@ -26,10 +28,13 @@ def normal(count: int, seed: int = 1) -> Matrix:
 
 
 def around_sentences(count: int, seed: int = 1) -> Matrix:
-    """Vectors in clusters around those of sentences; shape (count, dims), each of length 1."""
-    chance = np.random.default_rng(seed)
-    middles = _sentences()[chance.integers(0, _SENTENCES, count)]
-    return _unit(middles + _AWAY * normal(count, seed))
+    """Vectors around those of sentences, each moved as one sentence differs from another, and a little beside it.
+
+    The shape is (count, dims), each is of length 1.
+    """
+    middles, others, more = np.random.default_rng(seed).integers(0, _SENTENCES, (3, count))
+    known = _sentences()
+    return _unit(known[middles] + _MOVED * (known[others] - known[more]) + _NOISE * normal(count, seed))
 
 
 def of_questions(count: int) -> Matrix:
