@@ -47,6 +47,7 @@ class Wanted:
         amount: how much is asked of ours alone.
         latency_ms: of the provider.
         home: the folder of the peers' environments.
+        torch: a Python that has sentence-transformers, if there is one.
         grow_to: memories of a stack that is filled at the end; 0: none is.
     """
 
@@ -56,6 +57,7 @@ class Wanted:
     amount: Amount
     latency_ms: float
     home: Path
+    torch: Path | None = None
     grow_to: int = 0
 
 
@@ -75,7 +77,7 @@ def compare(wanted: Wanted, progress: Progress) -> Comparison:
         peers = [measure_peer(name, here, wanted.sizes, wanted.home, progress) for name in wanted.peers]
         versions = here.versions()
     with bare(wanted.latency_ms) as here_alone:
-        raw = measure_raw(here_alone, amount, progress)
+        raw = measure_raw(here_alone, amount, wanted.torch, progress)
         sizes = measure_sizes(here_alone, amount, progress)
         planning = measure_planning(here_alone, amount.agents, progress)
     grown = measure_growth(wanted.grow_to, 100, wanted.latency_ms, progress) if wanted.grow_to else None
@@ -117,6 +119,7 @@ def _given() -> argparse.Namespace:
     parser.add_argument("--environments", type=Path, default=Path(".bench"), help="where the peers are installed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON document as well")
     parser.add_argument("--growth", type=int, nargs="?", const=TO, default=0, help="and fill a stack; ten minutes")
+    parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has sentence-transformers, to compare")
     parser.add_argument("--strict", action="store_true", help="a goal that is missed is an error")
     given = parser.parse_args()
     given.peers = [] if given.peers == "-" else given.peers.split(",")
@@ -130,7 +133,7 @@ def _wanted(given: argparse.Namespace) -> Wanted:
         (SHORT, min(given.memories, 1000), LITTLE) if given.short else (FULL, given.memories, MUCH)
     )
     given.environments.mkdir(parents=True, exist_ok=True)
-    return Wanted(given.peers, memories, sizes, amount, given.latency_ms, given.environments, given.growth)
+    return Wanted(given.peers, memories, sizes, amount, given.latency_ms, given.environments, given.torch, given.growth)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Postgres with COPY into the same tables, our SQL on one connection, Celery with 
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 from time import perf_counter
 
 import psycopg
@@ -47,8 +48,8 @@ class Raw:
     embedders: Embedders
 
 
-def measure(here: Bare, amount: Amount, progress: Progress) -> Raw:
-    """Measure each by itself."""
+def measure(here: Bare, amount: Amount, torch: Path | None, progress: Progress) -> Raw:
+    """Measure each by itself; sentence-transformers where there is a Python that has it."""
     with here.cluster("raw", shard_count=2, pool_size=2) as settings, lane_of(settings) as lane:
         by_sql = _by_sql(here, lane, amount.raw)
         progress(f"our SQL alone: {by_sql.per_s:,.0f} memories/s")
@@ -56,7 +57,7 @@ def measure(here: Bare, amount: Amount, progress: Progress) -> Raw:
         progress(f"COPY into the same tables: {copied.per_s:,.0f} rows/s")
     tasks = nothing.measure(here, amount.tasks)
     progress(f"an empty Celery task: {tasks.per_s:,.0f}/s")
-    return Raw(copied, by_sql, tasks, embedding.measure(here.provider, amount, progress))
+    return Raw(copied, by_sql, tasks, embedding.measure(here.provider, amount, torch, progress))
 
 
 def _by_sql(here: Bare, lane: Lane, memories: int) -> Rate:
