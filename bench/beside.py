@@ -56,7 +56,7 @@ def beside_ingest(here: Servers, size: int, asked: int) -> BesideFigures:
     """Ask the agent of a size, which is there, alone and beside ingest."""
     with _asking(here) as ask:
         alone = _times(ask, (agent_of(size) for _ in range(asked)), 11)
-        with _ingesting(here) as rates:
+        with ingesting(here) as rates:
             beside = _times(ask, (agent_of(size) for _ in range(asked)), 12)
         return BesideFigures(size, alone, beside, round(sum(rates) / len(rates), 1))
 
@@ -83,7 +83,7 @@ def _ingest(here: Servers, load: Load) -> IngestFigures:
 
 
 @contextmanager
-def _ingesting(here: Servers) -> Iterator[list[float]]:
+def ingesting(here: Servers) -> Iterator[list[float]]:
     """Ingest in a thread of its own until the block ends; its rates, run by run, once it has."""
     over, begun, rates = Event(), Event(), list[float]()
 

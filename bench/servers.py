@@ -64,7 +64,11 @@ class Servers:
     @property
     def broker(self) -> str:
         """A database of Redis that ours does not use."""
-        return uri(self.state.redis, self.secrets.redis, 5)
+        return self.redis(5)
+
+    def redis(self, number: int) -> str:
+        """A database of Redis; 0 and 1 are ours."""
+        return uri(self.state.redis, self.secrets.redis, number)
 
     def postgres(self, database: str) -> str:
         """A database of the server."""

@@ -6,7 +6,7 @@ A gateway stands alone with Postgres, Redis and the provider: no worker and no b
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from time import perf_counter
 
 import httpx
@@ -73,12 +73,12 @@ def _measured(http: httpx.Client, lane: Lane, size: int, asked: int, progress: P
     Statements(lane, _TENANT, shard, _CLAIM).store(_batches(agent, size), vectors)
     promoted = optimize.optimize_shard(lane, shard, None) > 0
     progress(f"an agent has {size:,} memories after {perf_counter() - begun:.0f} s")
-    questions = of_questions(asked)
+    questions = of_questions(asked + _WARMING)
     unknown, known = (list(islice(queries(seed * size), asked + _WARMING)) for seed in (3, 5))
     _keep(lane, known, questions)
     cold, warm = (_times(http, agent, texts)[_WARMING:] for texts in (unknown, known))
     again = _times(http, agent, known)[_WARMING:]
-    near = nearness(lane, shard, _TENANT, agent, vectors, questions)
+    near = nearness(lane, shard, _TENANT, agent, vectors, questions[:asked])
     found = SizeFigures(size, promoted, percentiles(cold), percentiles(warm), percentiles(again), near)
     progress(f"recall: cold {found.cold.p50} ms, warm {found.warm.p50}, asked again {found.again.p50}")
     return found
@@ -94,7 +94,7 @@ def _batches(agent: str, size: int) -> Iterator[list[MemoryItem]]:
 def _keep(lane: Lane, texts: Sequence[str], vectors: Matrix) -> None:
     """Have the cache know the vectors of questions, as if somebody had asked them long ago."""
     names = [Text(_TENANT, cache_key(question_hash(text))) for text in texts]
-    made = {name: Cached(vectors[place % len(vectors)]) for name, place in zip(names, count(), strict=False)}
+    made = {name: Cached(vector) for name, vector in zip(names, vectors, strict=True)}
     embedding_cache.keep(lane.cluster, lane.model.name, made)
 
 
