@@ -17,6 +17,7 @@ from pathlib import Path
 import memlane.bench
 from memlane.bench.bare import bare
 from memlane.bench.beside import beside_ingest, of_agents
+from memlane.bench.caching import measure as measure_caches
 from memlane.bench.comparison import Comparison
 from memlane.bench.figures import LITTLE, MUCH, Amount
 from memlane.bench.goals import goals
@@ -80,6 +81,7 @@ def compare(wanted: Wanted, progress: Progress) -> Comparison:
         raw = measure_raw(here_alone, amount, wanted.torch, progress)
         sizes = measure_sizes(here_alone, amount, progress)
         planning = measure_planning(here_alone, amount.agents, progress)
+        caches = measure_caches(here_alone, amount.cached, progress)
     grown = measure_growth(wanted.grow_to, 100, wanted.latency_ms, progress) if wanted.grow_to else None
     return Comparison(
         systems=[ours.system, *peers],
@@ -96,6 +98,7 @@ def compare(wanted: Wanted, progress: Progress) -> Comparison:
         beside=beside,
         agents=agents,
         planning=planning,
+        caches=caches,
         growth=grown,
     )
 

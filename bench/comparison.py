@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memlane.bench.beside import AgentsFigures, BesideFigures
+from memlane.bench.caching import Level
 from memlane.bench.figures import Circumstances
 from memlane.bench.growth import Growth
 from memlane.bench.paced import PacedFigures
@@ -33,6 +34,7 @@ class Comparison:
         beside: recall while memories are taken in.
         agents: many agents at once.
         planning: of a recall among many agents.
+        caches: each level, for one caller.
         growth: up to a million memories, if it was asked for.
     """
 
@@ -50,6 +52,7 @@ class Comparison:
     beside: BesideFigures | None = None
     agents: AgentsFigures | None = None
     planning: PlanningFigures | None = None
+    caches: Sequence[Level] = ()
     growth: Growth | None = None
 
     @property

@@ -48,6 +48,7 @@ def explain(docs: Path, seconds: float) -> None:
         say("flame graphs")
         burning = _burning(here, seconds)
         rests_on = told(circumstances(admin.status()), here.versions())
+    (docs / "assets").mkdir(exist_ok=True)
     for name, found in burning.items():
         (docs / "assets" / f"{name}.svg").write_text(flames.drawing(found))
     parts = [f"`{_COMMAND}`:", "\n".join(rests_on)]

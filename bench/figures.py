@@ -47,6 +47,7 @@ class Amount:
         asked: questions to each of them.
         seconds: how long a paced load goes on.
         agents: how many are active at once.
+        cached: values in each level of the caches.
     """
 
     raw: int
@@ -56,10 +57,11 @@ class Amount:
     asked: int
     seconds: float
     agents: int
+    cached: int
 
 
-MUCH = Amount(20_000, 3_000, 1_500, (100, 1_000, 10_000, 100_000), 200, 15.0, 10_000)
-LITTLE = Amount(1_000, 200, 64, (100, 1_000), 10, 2.0, 300)
+MUCH = Amount(20_000, 3_000, 1_500, (100, 1_000, 10_000, 100_000), 200, 15.0, 10_000, 2_000)
+LITTLE = Amount(1_000, 200, 64, (100, 1_000), 10, 2.0, 300, 100)
 
 
 @dataclass(frozen=True, slots=True)

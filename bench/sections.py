@@ -35,6 +35,12 @@ def sections(found: Comparison) -> Iterator[str]:
             f"{planned.ordinary_ms.p50:.2f} ms at the median, {planned.promoted_ms.p50:.2f} for agents with an index; "
             "a session plans it once."
         )
+    if found.caches:
+        yield "Caches, one caller, one value after the other:"
+        yield table(
+            ("level", "gets/s", "puts/s"),
+            [(level.name, f"{level.gets_per_s:,.0f}", f"{level.puts_per_s:,.0f}") for level in found.caches],
+        )
     if found.growth:
         yield "Growth:"
         yield growth.report(found.growth)
