@@ -5,7 +5,7 @@ BIN := .venv/bin
 PEERS := $(basename $(wildcard bench/peers/*.in))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos mutants lint format reference docs bench bench-peers bench-node-down bench-failover bench-limits bench-watch lock wheel clean
+.PHONY: help setup demo test chaos mutants lint format reference docs bench bench-growth bench-explain bench-docs bench-node-down bench-failover bench-limits bench-watch lock wheel clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -50,11 +50,20 @@ docs: .venv/ready  ## Build the docs as a site in site/; a link that leads nowhe
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
 
-bench: .venv/ready  ## Measure ingest and latencies, beside a queue written by hand
-	@$(BIN)/python -m memlane.bench.compare --peers naive_celery $(BENCH)
+bench: .venv/ready  ## Measure speed, beside every peer and the raw limits; twenty minutes. Short: make bench BENCH=--short
+	@$(BIN)/python -m memlane.bench.compare $(BENCH)
 
-bench-peers: .venv/ready  ## The same beside every peer; minutes. Seconds: make bench-peers BENCH=--short
-	@$(BIN)/python -m memlane.bench.compare $(if $(MEMORIES),--memories $(MEMORIES)) $(BENCH)
+bench-growth: .venv/ready  ## Measure ingest and recall while a stack fills to a million memories
+	@$(BIN)/python -m memlane.bench.growth $(BENCH)
+
+bench-explain: .venv/ready  ## Write into the docs where the time goes: steps and flame graphs
+	@$(BIN)/python -m memlane.bench.explain $(BENCH)
+
+bench-docs: .venv/ready  ## Measure everything of speed, and write it into the docs with plots; half an hour
+	@mkdir -p .bench
+	@$(BIN)/python -m memlane.bench.compare --growth --json .bench/speed.json $(BENCH)
+	@$(BIN)/python -m memlane.bench.publish .bench/speed.json
+	@$(BIN)/python -m memlane.bench.explain
 
 bench-node-down: .venv/ready  ## Measure what a living node keeps while the other is killed, or hangs
 	@$(BIN)/python -m memlane.bench.node_down $(BENCH)

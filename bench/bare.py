@@ -1,5 +1,6 @@
 """Servers without anybody who works: a Postgres, a Redis and a provider, and gateways where they are wanted."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from time import sleep
 import psycopg
 from psycopg import sql
 
+from memlane.bench import cpu
 from memlane.bench.servers import DIMS, provider
 from memlane.config.settings import Settings, load_settings
 from memlane.embedded.ports import free_port
@@ -32,11 +34,18 @@ class Bare:
         postgres: a server without databases of ours.
         redis: the broker.
         provider: the base URL of the provider, without /v1.
+        pids: the processes of Postgres, of Redis and of the provider.
     """
 
     postgres: Postgres
     redis: Redis
     provider: str = field(repr=False)
+    pids: tuple[int, int, int] = (0, 0, 0)
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds so far, by what processes are; what this process has started is its own."""
+        kinds = dict(zip(self.pids, ("Postgres", "Redis", "provider"), strict=True))
+        return cpu.taken({**kinds, os.getpid(): "client"})
 
     @contextmanager
     def cluster(self, name: str, **more: object) -> Iterator[Settings]:
@@ -108,8 +117,8 @@ def bare(latency_ms: float = 20.0) -> Iterator[Bare]:
             process = spawn(server.command(), folder / "server.log")
             running.append((process, server.command().end_signal))
             server.wait(process)
-        with provider(latency_ms) as url:
-            yield Bare(postgres, redis, url)
+        with provider(latency_ms) as (url, pid):
+            yield Bare(postgres, redis, url, (running[0][0].pid, running[1][0].pid, pid))
     finally:
         for process, how in reversed(running):
             process.send_signal(how)

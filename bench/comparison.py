@@ -3,8 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from memlane.bench.beside import AgentsFigures, BesideFigures
+from memlane.bench.caching import Level
 from memlane.bench.figures import Circumstances
+from memlane.bench.growth import Growth
+from memlane.bench.paced import PacedFigures
+from memlane.bench.planning import PlanningFigures
+from memlane.bench.raw import Raw
 from memlane.bench.recall import RecallFigures
+from memlane.bench.sizes import SizeFigures
 from memlane.bench.systems import Row, Sizes, System
 
 
@@ -21,6 +28,14 @@ class Comparison:
         versions: of the servers.
         provider: its latency in milliseconds and its dimensions.
         commit: of the code, if it is in a repository.
+        raw: what the parts can do alone.
+        paced: time to searchable under half of the maximal load.
+        sizes_asked: recall by an agent's size, without workers beside it.
+        beside: recall while memories are taken in.
+        agents: many agents at once.
+        planning: of a recall among many agents.
+        caches: each level, for one caller.
+        growth: up to a million memories, if it was asked for.
     """
 
     systems: Sequence[System]
@@ -31,6 +46,14 @@ class Comparison:
     versions: Mapping[str, str]
     provider: Mapping[str, float]
     commit: str | None = None
+    raw: Raw | None = None
+    paced: PacedFigures | None = None
+    sizes_asked: Sequence[SizeFigures] = ()
+    beside: BesideFigures | None = None
+    agents: AgentsFigures | None = None
+    planning: PlanningFigures | None = None
+    caches: Sequence[Level] = ()
+    growth: Growth | None = None
 
     @property
     def failed(self) -> bool:

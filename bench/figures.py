@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from memlane import __version__
@@ -18,6 +18,50 @@ class Percentiles:
     p95: float
     p99: float
     max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many a second.
+
+    Attributes:
+        per_s: of what is counted.
+        count: how many there were.
+        cpu_s: CPU seconds of all that by what processes are; `client` is the process that asks.
+    """
+
+    per_s: float
+    count: int
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is asked beside what all systems are asked.
+
+    Attributes:
+        raw: memories by our SQL alone, and by COPY.
+        tasks: empty Celery tasks.
+        embedded: texts for each embedder.
+        agent_sizes: memories of the agents that are asked.
+        asked: questions to each of them.
+        seconds: how long a paced load goes on.
+        agents: how many are active at once.
+        cached: values in each level of the caches.
+    """
+
+    raw: int
+    tasks: int
+    embedded: int
+    agent_sizes: Sequence[int]
+    asked: int
+    seconds: float
+    agents: int
+    cached: int
+
+
+MUCH = Amount(20_000, 3_000, 1_500, (100, 1_000, 10_000, 100_000), 200, 15.0, 10_000, 2_000)
+LITTLE = Amount(1_000, 200, 64, (100, 1_000), 10, 2.0, 300, 100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,10 @@ class _Times:
 
 def bench_ingest(url: str, api_key: str, admin: Admin, load: Load, advance: Callable[[int], None]) -> IngestFigures:
     """Send a load, and wait until all of it is searchable; `advance` is told of each batch that is."""
-    before = _stats(load.provider)
+    before = stats(load.provider) if load.provider else None
     times = asyncio.run(_run(url, api_key, load, advance))
     ended = perf_counter()
-    after = _stats(load.provider)
+    after = stats(load.provider) if load.provider else None
     return IngestFigures(
         load=load,
         accepted_per_s=round(load.memories / (times.accepted - times.begun), 1),
@@ -80,11 +80,11 @@ def bench_ingest(url: str, api_key: str, admin: Admin, load: Load, advance: Call
 
 
 async def _run(url: str, api_key: str, load: Load, advance: Callable[[int], None]) -> _Times:
-    batches = _batches(load)
+    waiting = batches(load.memories, load.batch, load.agents)
     async with AsyncClient(url, api_key, timeout=120) as client:
         await client.ledger()  # the connection is there before the clock runs
         times = _Times()
-        await asyncio.gather(*(_produce(client, load, batches, times, advance) for _ in range(load.producers)))
+        await asyncio.gather(*(_produce(client, load, waiting, times, advance) for _ in range(load.producers)))
         times.accepted = perf_counter()
         await asyncio.gather(*times.waits)
     return times
@@ -93,11 +93,11 @@ async def _run(url: str, api_key: str, load: Load, advance: Callable[[int], None
 async def _produce(
     client: AsyncClient,
     load: Load,
-    batches: Iterator[list[MemoryItem]],
+    waiting: Iterator[list[MemoryItem]],
     times: _Times,
     advance: Callable[[int], None],
 ) -> None:
-    for batch in batches:
+    for batch in waiting:
         sent = perf_counter()
         result = await client.remember_many(batch)
         times.accept_ms.append((perf_counter() - sent) * 1000)
@@ -113,20 +113,17 @@ async def _searchable(result: AsyncBatch, sent: float, times: _Times, advance: C
     advance(len(result.receipts))
 
 
-def _batches(load: Load) -> Iterator[list[MemoryItem]]:
+def batches(memories: int, size: int, agents: int) -> Iterator[list[MemoryItem]]:
     """Batches that mix the agents, each text a fresh one."""
     texts = fresh_texts(1)
     numbers = count()
-    left = load.memories
-    while left > 0:
-        size = min(load.batch, left)
-        left -= size
-        yield [MemoryItem(agent=f"bench-{next(numbers) % load.agents}", content=next(texts)) for _ in range(size)]
+    for start in range(0, memories, size):
+        some = range(min(size, memories - start))
+        yield [MemoryItem(agent=f"bench-{next(numbers) % agents}", content=next(texts)) for _ in some]
 
 
-def _stats(provider: str | None) -> tuple[int, int] | None:
-    if provider is None:
-        return None
+def stats(provider: str) -> tuple[int, int]:
+    """How many requests and inputs a provider has counted, by its base URL."""
     with urllib.request.urlopen(f"{provider.rstrip('/')}/stats", timeout=10) as answer:  # noqa: S310  # given by the operator
         found = json.load(answer)
     return int(found["requests"]), int(found["inputs"])

@@ -71,7 +71,7 @@ class Rate:
 
 def measure(seconds: float, progress: Callable[[str], None]) -> Rate:
     """Ask for so long."""
-    with _redis() as redis_url, provider(_LATENCY_MS, "--rpm", str(_RPM)) as url:
+    with _redis() as redis_url, provider(_LATENCY_MS, "--rpm", str(_RPM)) as (url, _):
         settings = load_settings(
             embedder="openai",
             openai_base_url=f"{url}/v1",

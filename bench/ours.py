@@ -1,14 +1,16 @@
 """Ours, measured as the peers are: over HTTP, with the client that an agent app holds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from memlane import __version__
 from memlane.admin import Admin
+from memlane.bench.cpu import since
+from memlane.bench.crowd import with_clients, with_sockets
 from memlane.bench.figures import Circumstances, percentiles
 from memlane.bench.ingest import IngestFigures, Load, bench_ingest
-from memlane.bench.peer import Progress
+from memlane.bench.output import Progress
 from memlane.bench.reads import bench_get, bench_scan
 from memlane.bench.recall import RecallFigures, agent_of, bench_recall
 from memlane.bench.servers import Servers
@@ -51,6 +53,7 @@ def measure_ours(servers: Servers, memories: int, sizes: Sizes, progress: Progre
     """
     url, key, provider = servers.url, servers.secrets.tenant_key, servers.provider
     batched = Load(memories, _AGENTS, 100, _PRODUCERS, provider)
+    smaller = [Load(10 * size * sizes.batches, _AGENTS, size, _PRODUCERS, provider) for size in (10, 50)]
     one_by_one = Load(sizes.one_by_one, _AGENTS, 1, 1, provider)
     callers = Load(sizes.memories, _AGENTS, 1, _CALLERS, provider, idle=True)
     lone = Load(sizes.calls, _AGENTS, 1, 1, provider, idle=True)
@@ -63,13 +66,17 @@ def measure_ours(servers: Servers, memories: int, sizes: Sizes, progress: Progre
             progress(f"memlane: {name}: {found.searchable_per_s:.0f} memories/s")
             return found
 
+        def way(name: str, load: Load) -> Way:
+            before = servers.cpu_s()
+            return _way(name, ingest(name, load), since(before, servers.cpu_s()))
+
         ways = [
-            _way(name, ingest(name, load))
-            for name, load in (
-                ("remember, one by one", one_by_one),
-                (f"remember and wait, {_CALLERS} callers", callers),
-                (f"remember_many, {_PRODUCERS} callers", batched),
-            )
+            way("remember, one by one", one_by_one),
+            way(f"remember and wait, {_CALLERS} callers", callers),
+            with_clients(servers, sizes.memories),
+            with_sockets(servers, sizes.memories),
+            *(way(f"remember_many, {_PRODUCERS} callers", load) for load in smaller),
+            way(f"remember_many, {_PRODUCERS} callers", batched),
         ]
         single = ingest("remember, each when the one before is searchable", lone)
         hundred = ingest("remember_many, each when the one before is searchable", batches)
@@ -91,7 +98,7 @@ def measure_ours(servers: Servers, memories: int, sizes: Sizes, progress: Progre
     return Ours(system, recall.sizes, recall.circumstances)
 
 
-def _way(name: str, figures: IngestFigures) -> Way:
+def _way(name: str, figures: IngestFigures, cpu_s: Mapping[str, float]) -> Way:
     load, asked = figures.load, figures.provider
     assert asked is not None
     return Way(
@@ -103,6 +110,7 @@ def _way(name: str, figures: IngestFigures) -> Way:
         searchable_per_s=figures.searchable_per_s,
         requests=asked.requests,
         inputs=asked.inputs,
+        cpu_s=cpu_s,
     )
 
 

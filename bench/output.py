@@ -1,11 +1,14 @@
 """What a benchmark says: its progress on standard error, its report on standard output, all of it as JSON in a file."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from memlane.bench.figures import Circumstances
 from memlane.contract import wire
+
+Progress = Callable[[str], None]
+"""Told each step."""
 
 
 def say(line: str) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import memlane.bench.peers
 from memlane.bench.environments import NotMade, environment
+from memlane.bench.output import Progress
 from memlane.bench.servers import DIMS, Servers
 from memlane.bench.systems import Measured, Sizes, System, system
 from memlane.contract import wire
@@ -22,8 +22,6 @@ _PATIENCE_S = 1800
 
 PEERS = ("mem0", "langgraph", "naive_celery")
 """Each is a file in bench/peers/, with a lock file beside it."""
-
-Progress = Callable[[str], None]
 
 
 def measure_peer(name: str, servers: Servers, sizes: Sizes, home: Path, progress: Progress) -> System:
@@ -42,7 +40,9 @@ def measure_peer(name: str, servers: Servers, sizes: Sizes, home: Path, progress
     except NotMade as error:
         return system(name, Measured(failed=str(error)))
     with servers.database(f"bench_{name}") as postgres:
-        task = {"postgres": postgres, "provider": servers.provider, "broker": servers.broker, "dims": DIMS}
+        kinds = {pid: kind for pid, kind in servers.kinds.items() if kind in ("Postgres", "Redis", "provider")}
+        where = {"postgres": postgres, "provider": servers.provider, "broker": servers.broker}
+        task = {**where, "kinds": kinds, "dims": DIMS}
         return system(name, _run(name, python, task | asdict(sizes), home / f"{name}.log", progress))
 
 

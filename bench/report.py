@@ -1,13 +1,15 @@
-"""The report of a comparison: two tables in Markdown, which are as readable in a terminal, and what they rest on."""
+"""The report of a comparison: tables in Markdown, which are as readable in a terminal, and what they rest on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from memlane.bench import goals
 from memlane.bench.comparison import Comparison
 from memlane.bench.figures import Percentiles
 from memlane.bench.output import told
+from memlane.bench.sections import NONE, cpu, sections, times
 from memlane.bench.systems import SHORT, Row, Sizes, System
+from memlane.bench.table import table
 
-_NONE = "-"
 _NAMES = {"mem0": "mem0", "langgraph": "LangGraph", "naive_celery": "naive Celery"}
 
 
@@ -16,11 +18,15 @@ def report(found: Comparison) -> str:
     provider, dims = found.provider["latency_ms"], found.provider["dims"]
     parts = [
         f"Stored and searchable, with {provider:g} ms per request to the provider and {dims:g} dimensions:",
-        _table(_WAYS, list(_ways(found.systems))),
+        table(_WAYS, list(_ways(found.systems))),
         "\n".join(_ratios(found.systems)),
         f"Latency in ms, p50 / p95 / p99 of {_samples(found.sizes)}; within: which of memlane's meet the target:",
-        _table(*_latency(found)),
+        table(*_latency(found)),
         "\n".join(_recall(found)),
+        *sections(found),
+        *(cpu(system) for system in found.systems if any(way.cpu_s for way in system.ways)),
+        "The goals, and what was reached:",
+        goals.report(found),
         "\n".join(f"- {_name(system)}: {note}" for system in found.systems for note in system.notes),
         _circumstances(found),
     ]
@@ -35,7 +41,7 @@ _WAYS = ("system", "way", "side by side", "batch", "memories", "memories/s", "re
 def _ways(systems: Sequence[System]) -> Iterator[Sequence[str]]:
     for system in systems:
         if system.failed:
-            yield (_name(system), f"failed: {system.failed}", *[_NONE] * (len(_WAYS) - 2))
+            yield (_name(system), f"failed: {system.failed}", *[NONE] * (len(_WAYS) - 2))
         for way in system.ways:
             lost = way.memories - way.stored
             yield (
@@ -64,7 +70,7 @@ def _latency(found: Comparison) -> tuple[Sequence[str], Sequence[Sequence[str]]]
     rows = [
         (
             label,
-            f"{found.targets_ms[row]:g}" if row in found.targets_ms else _NONE,
+            f"{found.targets_ms[row]:g}" if row in found.targets_ms else NONE,
             _times(ours.latency.get(row)),
             _within(ours.latency.get(row), found.targets_ms.get(row)),
             *("failed" if peer.failed else _times(peer.latency.get(row)) for peer in peers),
@@ -92,12 +98,12 @@ def _labels(sizes: Sizes) -> Mapping[Row, str]:
 
 
 def _times(found: Percentiles | None) -> str:
-    return f"{found.p50:.1f} / {found.p95:.1f} / {found.p99:.1f}" if found else _NONE
+    return times(found) if found else NONE
 
 
 def _within(found: Percentiles | None, target_ms: float | None) -> str:
     if found is None or target_ms is None:
-        return _NONE
+        return NONE
     met = [name for name in ("p99", "p95", "p50") if getattr(found, name) <= target_ms]
     return f"up to {met[0]}" if met else "none"
 
@@ -121,12 +127,3 @@ def _packages(system: System) -> str:
 
 def _name(system: System) -> str:
     return _NAMES.get(system.name, system.name)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown whose columns stand under each other."""
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from memlane.bench.cpu import since
 from memlane.bench.figures import Percentiles, percentiles
 
 
@@ -74,6 +75,7 @@ class Way:
         searchable_per_s: the same per second, from the first call until the last can be found by meaning.
         requests: to the provider.
         inputs: texts in them.
+        cpu_s: CPU seconds of all that by what processes are; `client` is who calls, with all that runs in it.
     """
 
     name: str
@@ -84,6 +86,35 @@ class Way:
     searchable_per_s: float
     requests: int
     inputs: int
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+
+    def cpu_ms(self, kind: str | None = None) -> float:
+        """CPU time per memory, of one kind of process or of all."""
+        seconds = sum(self.cpu_s.values()) if kind is None else self.cpu_s.get(kind, 0.0)
+        return 1000 * seconds / max(1, self.stored)
+
+
+def way_of(
+    name: str,
+    shape: tuple[int, int],
+    memories: tuple[int, int],
+    took_s: float,
+    asked: tuple[tuple[int, int], tuple[int, int]],
+    cpu_s: tuple[Mapping[str, float], Mapping[str, float]],
+) -> Way:
+    """A way from what was counted before and after.
+
+    Args:
+        name: the call.
+        shape: callers side by side, and memories in a call.
+        memories: handed over, and of these searchable.
+        took_s: until the last was.
+        asked: requests and inputs of the provider, before and after.
+        cpu_s: CPU seconds, before and after.
+    """
+    (requests, inputs), (requests_then, inputs_then) = asked
+    per_s = round(memories[1] / took_s, 1)
+    return Way(name, *shape, *memories, per_s, requests_then - requests, inputs_then - inputs, since(*cpu_s))
 
 
 @dataclass(frozen=True, slots=True)

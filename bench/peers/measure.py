@@ -7,6 +7,7 @@ out, and at the end one line with a JSON document in the form of `memlane.bench.
 """
 
 import json
+import os
 import sys
 import traceback
 import urllib.request
@@ -61,8 +62,9 @@ class Peer(Protocol):
 class Measurement:
     """One peer, measured call by call."""
 
-    def __init__(self, peer: Peer, task: dict[str, Any], texts: ModuleType) -> None:
+    def __init__(self, peer: Peer, task: dict[str, Any], texts: ModuleType, cpu: ModuleType) -> None:
         self._peer = peer
+        self._cpu = cpu
         self._task = task
         self._texts = texts.fresh_texts(1)
         self._questions = texts.queries(1)
@@ -82,10 +84,11 @@ class Measurement:
             (f"agent-{number % _AGENTS}", next(self._texts))
             for number in range(self._task["one_by_one" if alone else "memories"])
         ]
-        before, asked = self._peer.count(), self._asked()
+        before, asked, cpu_s = self._peer.count(), self._asked(), self._cpu_s()
         begun = perf_counter()
         run(memories)
         took_s = perf_counter() - begun
+        spent = self._cpu.since(cpu_s, self._cpu_s())
         stored, asked_then = self._peer.count() - before, self._asked()
         print(f"{name}: {stored / took_s:.0f} memories/s", flush=True)  # noqa: T201
         return {
@@ -97,7 +100,15 @@ class Measurement:
             "searchable_per_s": round(stored / took_s, 1),
             "requests": asked_then[0] - asked[0],
             "inputs": asked_then[1] - asked[1],
+            "cpu_s": spent,
         }
+
+    def _cpu_s(self) -> dict[str, float]:
+        """CPU seconds so far of the servers, of this process, and of what it has started."""
+        kinds = {int(pid): kind for pid, kind in self._task["kinds"].items()}
+        kinds |= dict.fromkeys(self._cpu.children(os.getpid()), "workers")
+        found: dict[str, float] = self._cpu.taken({**kinds, os.getpid(): "client"})
+        return found
 
     def _stores(self) -> dict[str, list[float]]:
         returned, searchable = [], []
@@ -181,7 +192,8 @@ def main() -> None:
     try:
         opened: AbstractContextManager[Peer] = _loaded(Path(sys.argv[1])).opened(task)
         with opened as peer:
-            document = Measurement(peer, task, _loaded(Path(__file__).parents[1] / "texts.py")).document()
+            texts, cpu = (_loaded(Path(__file__).parents[1] / name) for name in ("texts.py", "cpu.py"))
+            document = Measurement(peer, task, texts, cpu).document()
     except Exception as error:  # noqa: BLE001  # whatever a peer does, the others go on
         traceback.print_exc()
         said = str(error).strip().splitlines() or [""]

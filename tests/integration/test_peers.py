@@ -69,7 +69,7 @@ def measured(peer: Path) -> tuple[int, list[str]]:
     """The code and the lines of a process that measures a peer."""
     provider = FakeProvider(0, 8)
     with serving(provider.app()) as url:
-        task = {"provider": url.removesuffix("/v1"), **asdict(SHORT)}
+        task = {"provider": url.removesuffix("/v1"), "kinds": {}, **asdict(SHORT)}
         command = [sys.executable, "-I", str(FILES / "measure.py"), str(peer)]
         done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.splitlines()
