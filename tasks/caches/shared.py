@@ -147,5 +147,9 @@ def _answers(shard: int, agent: int) -> str:
     return f"{_PREFIX}:answers:{shard}:{agent}"
 
 
-def _opened(packed: bytes) -> bytes:
-    return zlib.decompress(packed[1:]) if packed[:1] == _COMPRESSED else packed[1:]
+def _opened(packed: bytes) -> bytes | None:
+    """What was kept; None if it cannot be read."""
+    try:
+        return zlib.decompress(packed[1:]) if packed[:1] == _COMPRESSED else packed[1:]
+    except zlib.error:
+        return None

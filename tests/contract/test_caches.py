@@ -94,7 +94,7 @@ def test_similar_questions_share_an_answer_where_that_is_wanted(
 
 
 def test_an_operator_sees_them_and_clears_them(gateway: str, tenant_key: str, admin_key: str, run: Run) -> None:
-    known = {"MEMLANE_URL": gateway, "MEMLANE_ADMIN_KEY": admin_key}
+    known = {"MEMLANE_URL": gateway, "MEMLANE_API_KEY": admin_key}
 
     def clear(*of: str) -> object:
         return document(run("cache", "clear", *of, "--json", **known)).get("agents")
