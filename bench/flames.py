@@ -14,7 +14,7 @@ _RATE = 100
 _WIDTH, _ROW = 960, 17
 _LEAST = 0.004
 """The share of all below which a frame is left out."""
-_DEEPEST = 34
+_DEEPEST = 60
 _COLOURS = {"memlane": "#e8710a", "psycopg": "#3b82f6", "celery": "#16a34a", "kombu": "#16a34a", "billiard": "#16a34a"}
 _OTHERS = "#94a3b8"
 

@@ -6,8 +6,8 @@ from html import escape
 from itertools import cycle
 from math import ceil, floor, log10
 
-_WIDTH, _HEIGHT = 640, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 40, 44
+_WIDTH, _HEIGHT = 760, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 216, 40, 44
 _COLOURS = ("#3b82f6", "#e8710a", "#16a34a", "#a855f7", "#94a3b8")
 _GREY = "#808890"
 
@@ -44,12 +44,12 @@ def lines(title: str, across: str, up: str, series: Mapping[str, Points]) -> str
     points = [point for line in series.values() for point in line]
     x = _axis([point[0] for point in points], _LEFT, _WIDTH - _RIGHT)
     y = _axis([point[1] for point in points], _HEIGHT - _BOTTOM, _TOP)
-    parts = [*_grid(x, y), _text(_WIDTH / 2, _HEIGHT - 6, across, "middle")]
+    parts = [*_grid(x, y), _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, across, "middle")]
     for number, ((name, line), colour) in enumerate(zip(series.items(), cycle(_COLOURS), strict=False)):
         places = " ".join(f"{x.at(a)},{y.at(b)}" for a, b in line)
         parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x.at(a)}" cy="{y.at(b)}" r="3" fill="{colour}"/>' for a, b in line]
-        parts.append(_text(_LEFT + 8, _TOP + 14 + 16 * number, name, "start", colour))
+        parts.append(_text(_WIDTH - _RIGHT + 16, _TOP + 14 + 16 * number, name, "start", colour))
     return _picture(f"{title}: {up}", _HEIGHT, parts)
 
 
@@ -61,7 +61,7 @@ def bars(title: str, unit: str, values: Mapping[str, float]) -> str:
         unit: of the values.
         values: by name; all above 0.
     """
-    left, row = 250, 24
+    left, row = 320, 24
     x = _axis([*values.values(), 1.0], left, _WIDTH - 80)
     parts = []
     for number, ((name, value), colour) in enumerate(zip(values.items(), _by_name(values), strict=True)):
