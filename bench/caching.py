@@ -1,19 +1,28 @@
 """Caches, level by level: how many values a second one caller puts there, and gets."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 
 from memlane.bench.bare import Bare, lane_of
 from memlane.bench.output import Progress
 from memlane.bench.structured import normal
+from memlane.bench.texts import fresh_texts
+from memlane.config.caching import PRESETS, CachePreset
 from memlane.storage import embedding_cache
 from memlane.storage.embedding_cache import Cached, Text
 from memlane.storage.hashing import text_hash
+from memlane.tasks.caches.local import LocalCache, Room
+from memlane.tasks.caches.shared import SharedCache
 from memlane.tasks.lane import Lane
 
 _TENANT = "bench"
+_DATABASE = 4
+_AGENTS = 100
+_ANSWER = "\n".join(islice(fresh_texts(1), 30)).encode()
+"""As large as a recall of ten hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,28 @@ def _per_s(call: Callable[[int], object], count: int) -> float:
 
 
 @contextmanager
-def _levels(_here: Bare, lane: Lane) -> Iterator[list[_Calls]]:
+def _levels(here: Bare, lane: Lane) -> Iterator[list[_Calls]]:
     """The levels, from the farthest to the nearest."""
-    yield [_postgres(lane)]
+    sizes, compress_bytes = PRESETS[CachePreset.BALANCED], lane.settings.cache_compress_bytes
+    with closing(SharedCache(here.redis.uri(_DATABASE), sizes.ttl_s, sizes.question_ttl_s, compress_bytes)) as shared:
+        room = Room(sizes.entries, sizes.mb * 1024 * 1024, sizes.ttl_s, sizes.idle_s)
+        yield [_postgres(lane), _redis(shared), _process(LocalCache[bytes](room))]
+
+
+def _redis(shared: SharedCache) -> _Calls:
+    return _Calls(
+        f"Redis: an answer of {len(_ANSWER) // 1024} KiB, compressed",
+        lambda number: shared.keep_answer(0, number % _AGENTS, str(number).encode(), _ANSWER),
+        lambda number: shared.answer(0, number % _AGENTS, str(number).encode()) is not None,
+    )
+
+
+def _process(cache: LocalCache[bytes]) -> _Calls:
+    return _Calls(
+        "process: the same answer",
+        lambda number: cache.put(number, _ANSWER, len(_ANSWER)),
+        lambda number: cache.get(number) is not None,
+    )
 
 
 def _postgres(lane: Lane) -> _Calls:
