@@ -15,7 +15,7 @@ from memlane.contract import MemoryItem, RecallRequest
 from memlane.storage import agents, tenants, upkeep
 from memlane.storage.cluster import Shard
 from memlane.storage.traced import Trace
-from memlane.storage.upkeep import Promotion
+from memlane.storage.upkeep import Build, Promotion
 from memlane.tasks import recall
 from memlane.tasks.lane import Lane
 from memlane.tasks.recall import Question
@@ -80,7 +80,7 @@ def _promote(lane: Lane, shard: Shard, name: str) -> None:
     agent = agents.find(shard, _TENANT, name, lane.model.name)
     assert agent is not None, "it was filled"
     held, last = upkeep.vectors_of(shard, agent.number, lane.table)
-    made = upkeep.build_index(shard, agent.number, lane.table, last)
+    made = upkeep.build_index(shard, lane.table, Build(agent.number, last, 16, 64, lane.settings.index_build_mb))
     upkeep.promote(shard, agent.number, lane.model.name, Promotion(last, made, held))
 
 
