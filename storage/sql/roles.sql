@@ -71,8 +71,7 @@ GRANT EXECUTE ON FUNCTION {schema}.fence(bigint) TO memlane_gateway;
 GRANT USAGE, SELECT ON SEQUENCE {schema}.numbers TO memlane_gateway;
 GRANT SELECT ON {schema}.meta, {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.memories,
     {schema}.versions, {schema}.memory_stats, {schema}.embedding_cache, {schema}.promotions, {schema}.ledger,
-    {schema}.moments, {schema}.patterns, {schema}.epochs TO memlane_gateway;
-    {schema}.moments, {schema}.patterns, {schema}.canaries TO memlane_gateway;
+    {schema}.moments, {schema}.patterns, {schema}.epochs, {schema}.canaries TO memlane_gateway;
 GRANT SELECT (id, task, tenant, reason, target, received_at, bytes), UPDATE (target), DELETE ON {schema}.strays
     TO memlane_gateway;
 GRANT INSERT ON {schema}.agents, {schema}.threads, {schema}.ids, {schema}.jobs, {schema}.versions,
