@@ -1,7 +1,9 @@
 """TLS in front of servers that speak none: a proxy that ends it, and an authority of the tests' own."""
 
 import asyncio
+import gc
 import ssl
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,6 +76,9 @@ def tls_before(port: int, context: ssl.SSLContext) -> Iterator[Proxy]:
         loop.call_soon_threadsafe(ended.set)
         thread.join(10)
         loop.close()
+        with warnings.catch_warnings():  # of sessions that were still beginning
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 async def copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

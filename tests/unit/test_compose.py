@@ -381,7 +381,7 @@ def test_the_image_has_what_was_tested(name: str) -> None:
     assert pinned(name)
     assert pinned(name) <= pinned("requirements.lock")
     assert "http" not in re.sub(
-        r"^(httpx|httpcore|httptools|h11)\S*", "", (ROOT / name).read_text(), flags=re.MULTILINE
+        r"^(aiohttp|httpx|httpcore|httptools|h11)\S*", "", (ROOT / name).read_text(), flags=re.MULTILINE
     )
 
 
