@@ -6,14 +6,14 @@ it afterwards. The product knows nothing of it: `tests.poisoned` puts this aroun
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from memlane.storage import memories
 from memlane.storage.cluster import Shard
 from memlane.storage.jobs import Claim, Done, Kind
 from memlane.tasks.lane import Lane
-from memlane.tasks.remember import text_of
+from memlane.tasks.remember import Finish, text_of
 from memlane.workers import drains
 
 POISON = "deadly nightshade"
@@ -26,12 +26,21 @@ def deadly(kind: Kind, poison: str, texts: Texts) -> drains.Work:
     """The work of a kind, which kills its process when it meets the poison."""
     harmless = drains.WORK[kind]
 
-    def work(lane: Lane, shard: Shard, claim: Claim) -> Done:
+    def meet(shard: Shard, claim: Claim) -> None:
         if any(poison in text for text in texts(shard, claim)):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(lane: Lane, shard: Shard, claim: Claim) -> Done:
+        meet(shard, claim)
         return harmless.work(lane, shard, claim)
 
-    return replace(harmless, work=work)
+    def together(lane: Lane, parts: Sequence[tuple[Shard, Claim]]) -> Sequence[Finish]:
+        for part in parts:
+            meet(*part)
+        assert harmless.together is not None, "nobody else calls this"
+        return harmless.together(lane, parts)
+
+    return replace(harmless, work=work, together=together if harmless.together else None)
 
 
 def to_remember(_shard: Shard, claim: Claim) -> list[str]:
