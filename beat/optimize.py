@@ -54,9 +54,7 @@ class _Seen:
 def optimize(lane: Lane, slice_: Slice) -> str:
     """Look at all nodes, one after the other; one that does not answer is left for next time."""
     did = Counter[str]()
-    nodes: dict[str, list[Shard]] = {}
-    for shard in lane.cluster.shards():
-        nodes.setdefault(shard.node.name, []).append(shard)
+    nodes = lane.cluster.by_node()
     seen: list[_Seen] = []
     counting = Slice(slice_.left_s * _COUNTING)
     for name, shards in sample(list(nodes.items()), len(nodes)):

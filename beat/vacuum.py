@@ -48,9 +48,7 @@ _GRACE_S = 2.0
 
 def vacuum(lane: Lane, slice_: Slice) -> str:
     """Do what is due on all nodes; one that does not answer, or where somebody else is at it, is left for next time."""
-    shards: dict[str, list[Shard]] = {lane.cluster.control.name: []}
-    for shard in lane.cluster.shards():
-        shards.setdefault(shard.node.name, []).append(shard)
+    shards = {lane.cluster.control.name: [], **lane.cluster.by_node()}
     stops = kept.stops(lane.cluster.control)
     counted = progress.lately(lane.cluster.control, _DUTY, DAY_S)
     known = _Known(stops, counted)

@@ -41,7 +41,8 @@ async def given(gateway: Gateway, tenant: str, asked: RecallRequest, wanted: Wan
 
 async def _found(gateway: Gateway, tenant: str, asked: RecallRequest, wanted: Wanted) -> Given:
     """What a similar question was answered, or else what is found now, which is kept."""
-    caches, others = gateway.lane.caches, gateway.answers.others(asked)
+    caches = gateway.lane.caches
+    others = gateway.answers.others(asked) if caches.compares else b""
     begun = perf_counter()
     made = await gateway.questions.vector(Group(tenant, asked.agent or ""), asked.query, wanted.version)
     embed_ms = (perf_counter() - begun) * 1000

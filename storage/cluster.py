@@ -153,6 +153,13 @@ class Cluster:
         """All shards that are on the map, by number."""
         return [shard for _, shard in sorted(self._map().shards.items())]
 
+    def by_node(self) -> dict[str, list[Shard]]:
+        """All shards that are on the map, by the names of their nodes."""
+        found: defaultdict[str, list[Shard]] = defaultdict(list)
+        for shard in self.shards():
+            found[shard.node.name].append(shard)
+        return dict(found)
+
     def shard(self, number: int) -> Shard:
         """One shard by number.
 

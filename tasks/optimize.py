@@ -154,6 +154,6 @@ def _has_room(lane: Lane, shard: Shard, count: int) -> bool:
     model = lane.model
     if indexes.taken(shard, model.name).indexes >= lane.settings.indexes_per_shard:
         return False
-    here = [indexes.taken(one, model.name) for one in lane.cluster.shards() if one.node is shard.node]
+    here = [indexes.taken(one, model.name) for one in lane.cluster.by_node().get(shard.node.name, ())]
     more = indexing.index_bytes(count, model.dims, indexing.shape(count).m)
     return sum(one.bytes + one.others_bytes for one in here) + more <= lane.settings.index_mb * _MIB

@@ -213,7 +213,8 @@ def _taken_up(process: Process, shard: Shard, claim: Claim) -> list[int]:
     """Other shards on the node whose wake-ups are taken up, where this claim alone is too small for what it costs."""
     if WORK[claim.kind].together is None or claim.full or claim.suspect or process.level is not Level.ALL:
         return []
-    near = [other.number for other in process.lane.cluster.shards() if other.node is shard.node and other is not shard]
+    here = process.lane.cluster.by_node().get(shard.node.name, ())
+    near = [other.number for other in here if other.number != shard.number]
     return process.marks.take_up(DRAIN_OF[claim.kind], near) if near else []
 
 

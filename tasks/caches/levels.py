@@ -112,6 +112,8 @@ class Caches:
         few = Room(sizes.entries, room.size_bytes, sizes.ttl_s, sizes.idle_s, settings.cache_policy)
         self._alike: LocalCache[tuple[tuple[Vector, bytes], ...]] = LocalCache(few)
         self._similar = settings.cache_similar
+        self.compares = self._similar is not None
+        """Whether similar questions are given the same answer."""
         vectors_bytes = sizes.questions * (4 * settings.openai_dims + _ENTRY_BYTES)
         life_s = sizes.question_ttl_s
         self._vectors: LocalCache[Vector] = LocalCache(
